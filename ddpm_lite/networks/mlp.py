@@ -1,0 +1,47 @@
+"""A small network for points: x_t and t in, eps_hat out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """eps_hat(x_t, t) for points on the line ([B] or [B, 1]) or in D dimensions ([B, D]).
+
+    dim: D; width: units of each hidden layer; depth: hidden layers; T: the last time step, which
+    scales the time features. t: int64 or real [B] in (0, T]. Returns the shape of x_t.
+    """
+
+    octaves: Tensor
+
+    def __init__(
+        self, dim: int = 1, width: int = 128, depth: int = 3, T: int = 1000, frequencies: int = 8
+    ) -> None:
+        super().__init__()
+        for name, value in {"dim": dim, "width": width, "depth": depth, "T": T}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.dim, self.T = dim, T
+        octaves = math.pi * 2.0 ** torch.arange(frequencies, dtype=torch.float64) / 2
+        self.register_buffer("octaves", octaves.to(torch.get_default_dtype()), persistent=False)
+        sizes = [dim + 2 * frequencies] + [width] * depth
+        hidden = [
+            layer
+            for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+            for layer in (nn.Linear(n_in, n_out), nn.SiLU())
+        ]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """x_t: [B] (if dim = 1) or [B, dim]; t: [B]; y is accepted and ignored. Returns eps_hat."""
+        x = x_t.reshape(len(x_t), -1)
+        if x.shape[1] != self.dim or t.shape != x_t.shape[:1]:
+            raise ValueError(
+                f"x_t must be [B, {self.dim}] and t [B], got {list(x_t.shape)} and {list(t.shape)}"
+            )
+        angle = (t.to(x) / self.T)[:, None] * self.octaves
+        features = torch.cat([x, angle.sin(), angle.cos()], dim=1)
+        return self.layers(features).reshape(x_t.shape)

@@ -1,0 +1,198 @@
+"""How much noise, when: beta, alpha, alpha_bar and the signal-to-noise ratio.
+
+Steps are counted as in the papers: t = 1 is the first noisy step, t = T the last, and t = 0 is
+clean data. Tables therefore have T + 1 entries, with ``beta[0] = 0`` and ``alpha_bar[0] = 1``.
+They are float64 on the CPU; `at` casts what it gathers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The variances beta_1 ... beta_T of the forward steps, and all that follows from them.
+
+    beta: float [T + 1] with ``beta[0] = 0`` and 0 < beta_t < 1 for t in 1..T. Copied to float64 on
+    the CPU. Raises TypeError or ValueError otherwise. Ho, Jain and Abbeel 2020, section 2.
+    """
+
+    beta: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.beta, Tensor) or not self.beta.is_floating_point():
+            raise TypeError(
+                f"beta must be a floating-point tensor of length T + 1, got {_kind(self.beta)}"
+            )
+        beta = self.beta.detach().to("cpu", torch.float64, copy=True)
+        if beta.ndim != 1 or len(beta) < 2:
+            raise ValueError(
+                f"beta must have shape [T + 1] with T >= 1, got {list(beta.shape)}: "
+                "put a 0 in front of beta_1 ... beta_T"
+            )
+        if beta[0] != 0:
+            raise ValueError(
+                f"beta[0] must be 0 (t = 0 is clean data), got {beta[0]:g}: "
+                "put a 0 in front of beta_1 ... beta_T"
+            )
+        bad = ~((beta[1:] > 0) & (beta[1:] < 1))  # NaN is bad too
+        if bad.any():
+            t = 1 + int(bad.nonzero()[0])
+            raise ValueError(
+                f"beta must lie strictly between 0 and 1, got beta[{t}] = {beta[t]:g}: "
+                "clip it, or make the schedule gentler"
+            )
+        object.__setattr__(self, "beta", beta)
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return len(self.beta) - 1
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        """alpha_t = 1 - beta_t (def-alpha-bar), [T + 1]."""
+        return 1 - self.beta
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t = alpha_1 ... alpha_t (def-alpha-bar), [T + 1]; alpha_bar[0] = 1."""
+        return self.alpha.cumprod(0)
+
+    @cached_property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratio alpha_bar / (1 - alpha_bar) (def-snr), [T + 1]; snr[0] = inf."""
+        return self.alpha_bar / (1 - self.alpha_bar)
+
+    @cached_property
+    def beta_tilde(self) -> Tensor:
+        """The posterior's variance (eq-beta-tilde), [T + 1]; entries 0 and 1 are 0."""
+        beta_tilde = torch.zeros_like(self.beta)
+        noise = 1 - self.alpha_bar
+        beta_tilde[1:] = noise[:-1] / noise[1:] * self.beta[1:]
+        return beta_tilde
+
+    def alpha_bar_at(self, t: Tensor | float) -> Tensor:
+        """alpha_bar at real times t in [0, T], by interpolating its logarithm: float64, as t.
+
+        Exact at the integers. Raises ValueError outside [0, T].
+        """
+        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        if not ((t >= 0) & (t <= self.T)).all():
+            raise ValueError(f"t must lie in [0, {self.T}], got {_extent(t)}")
+        lower = t.floor().long().clamp(max=self.T - 1)
+        fraction = t - lower
+        log_alpha_bar = self.alpha_bar.log()
+        between = torch.lerp(log_alpha_bar[lower], log_alpha_bar[lower + 1], fraction)
+        return torch.where(fraction == 0, self.alpha_bar[lower], between.exp())
+
+    def respaced(self, steps: int) -> NoiseSchedule:
+        """A schedule of fewer steps on the same alpha_bar curve (eq-respaced).
+
+        steps: 1..T. Step k of the new chain covers the old steps from t_{k-1} to t_k, where the
+        t_k are `timestep_grid` read backwards. Nichol and Dhariwal 2021, section 4.
+        """
+        times = timestep_grid(self.T, steps).flip(0)
+        alpha_bar = self.alpha_bar[times]
+        return _from_steps(1 - alpha_bar[1:] / alpha_bar[:-1])
+
+    def __repr__(self) -> str:
+        return f"NoiseSchedule(T={self.T}, alpha_bar_T={self.alpha_bar[-1]:.3g})"
+
+
+def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
+    """beta rises in a straight line from beta_1 to beta_T (Ho et al. 2020, section 4)."""
+    return _from_steps(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64))
+
+
+def cosine_schedule(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
+    """alpha_bar falls like a squared cosine; beta is clipped at 0.999 (Nichol, Dhariwal 2021).
+
+    offset >= 0 keeps beta_1 from vanishing.
+    """
+    if not offset >= 0:
+        raise ValueError(f"offset must be at least 0, got {offset}")
+    angle = (torch.arange(_steps(T) + 1, dtype=torch.float64) / T + offset) / (1 + offset)
+    alpha_bar = (angle * math.pi / 2).cos() ** 2
+    return _from_steps((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
+
+
+def constant_schedule(T: int, beta: float) -> NoiseSchedule:
+    """The same beta at every step."""
+    return _from_steps(torch.full((_steps(T),), beta, dtype=torch.float64))
+
+
+def timestep_grid(T: int, steps: int) -> Tensor:
+    """steps + 1 integers T = t_0 > t_1 > ... > t_steps = 0, as evenly spaced as integers can be.
+
+    int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"steps must lie in 1..T = {T}, got {steps}: no step may stand still")
+    return torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long()
+
+
+def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """Gather table[t], shaped [B, 1, ...] to multiply ``like``, with its dtype and device.
+
+    table: [T + 1] float64; t: int64 [B] in 0..T; like: [B, *D]. Take complements and roots of the
+    table before this cast: in float32, 1 - alpha_bar_1 is wrong in the fourth digit.
+    """
+    check_times(t, len(table) - 1, like, first=0)
+    gathered = table.to(t.device)[t] if t.device != table.device else table[t]
+    return gathered.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def check_times(t: Tensor, T: int, like: Tensor, first: int = 1) -> None:
+    """Raise TypeError or ValueError unless t is int64 [B] in first..T and ``like`` is [B, *D]."""
+    if not isinstance(t, Tensor) or t.dtype != torch.int64:
+        raise TypeError(f"t must be an int64 tensor of shape [B], got {_kind(t)}: use t.long()")
+    if like.ndim == 0 or t.shape != like.shape[:1]:
+        raise ValueError(
+            f"t must have one entry per sample: t is {list(t.shape)}, the batch {list(like.shape)}"
+        )
+    if len(t) == 0:
+        raise ValueError("the batch is empty: t has no entries")
+    if t.min() < first or t.max() > T:
+        why = " (t = 0 is clean data: nothing to denoise)" if first == 1 and t.min() == 0 else ""
+        raise ValueError(f"t must lie in {first}..{T}, got {_extent(t)}{why}")
+
+
+def check_samples(**samples: Tensor) -> None:
+    """Raise TypeError or ValueError unless all are finite floating-point tensors of one shape."""
+    shape = None
+    for name, x in samples.items():
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"{name} must be a floating-point tensor, got {_kind(x)}")
+        if shape is not None and x.shape != shape[1]:
+            raise ValueError(
+                f"{name} must have the shape of {shape[0]}, {list(shape[1])}, got {list(x.shape)}"
+            )
+        if not x.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity: look at what made it")
+        shape = shape or (name, x.shape)
+
+
+def _from_steps(beta: Tensor) -> NoiseSchedule:
+    return NoiseSchedule(torch.cat([beta.new_zeros(1), beta]))
+
+
+def _steps(T: int) -> int:
+    if not isinstance(T, int) or T < 1:
+        raise ValueError(f"T must be a whole number of at least 1, got {T!r}")
+    return T
+
+
+def _kind(x: object) -> str:
+    return f"a {x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
+
+
+def _extent(t: Tensor) -> str:
+    low, high = t.min().item(), t.max().item()
+    return f"{low:g}" if low == high else f"values from {low:g} to {high:g}"
