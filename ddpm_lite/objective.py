@@ -23,6 +23,8 @@ def simple_loss(
     x_0, eps: [B, *D]; t: int64 [B] in 1..T; weight: a table [T + 1], or None for 1 at every t.
     Returns a scalar. Ho et al. 2020, eq. 14.
     """
+    if weight is not None:
+        _check_table(schedule, weight=weight)
     eps_hat = model(q_sample(schedule, x_0, t, eps), t)
     if eps_hat.shape != eps.shape:
         raise ValueError(f"model must return {list(eps.shape)} like eps, got {list(eps_hat.shape)}")
@@ -36,7 +38,12 @@ def eps_weight(schedule: NoiseSchedule, variance: Tensor) -> Tensor:
     variance: sigma_t^2 of the reverse step, a table [T + 1], positive at 2..T. Returns [T + 1],
     0 at t < 2, where the bound has no such term. Ho et al. 2020, eq. 12.
     """
-    _check_table(schedule, variance)
+    _check_table(schedule, variance=variance)
+    if not (variance[2:] > 0).all():
+        raise ValueError(
+            f"variance must be positive at t = 2..T, got {variance[2:].min():g}: "
+            "the bound divides by it"
+        )
     weight = torch.zeros_like(schedule.beta)
     beta, alpha, noise = schedule.beta[2:], schedule.alpha[2:], 1 - schedule.alpha_bar[2:]
     weight[2:] = beta**2 / (2 * variance[2:] * alpha * noise)
@@ -54,10 +61,9 @@ def x_0_weight(schedule: NoiseSchedule, variance: Tensor) -> Tensor:
     return weight
 
 
-def _check_table(schedule: NoiseSchedule, variance: Tensor) -> None:
-    if variance.shape != schedule.beta.shape:
-        raise ValueError(
-            f"variance must be a table [T + 1] = [{schedule.T + 1}], got {list(variance.shape)}"
-        )
-    if not (variance[2:] > 0).all():
-        raise ValueError("variance must be positive at t = 2..T: the bound divides by it")
+def _check_table(schedule: NoiseSchedule, **tables: Tensor) -> None:
+    for name, table in tables.items():
+        if table.shape != schedule.beta.shape:
+            raise ValueError(
+                f"{name} must be a table [T + 1] = [{schedule.T + 1}], got {list(table.shape)}"
+            )

@@ -24,18 +24,24 @@ class GaussianMixture:
 
     def __init__(self, weights: object, means: object, stds: object) -> None:
         self.weights, self.means, self.stds = (
-            torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds)
+            torch.as_tensor(v, dtype=torch.float64).clone() for v in (weights, means, stds)
         )
         components = self.weights.shape
-        if len(components) != 1 or self.means.ndim not in (1, 2):
-            raise ValueError("weights must have shape [K], means [K] or [K, D]")
+        if len(components) != 1 or self.means.ndim not in (1, 2) or self.weights.numel() == 0:
+            raise ValueError(
+                "weights must have shape [K] and means [K] or [K, D], with K >= 1, got "
+                f"{list(components)} and {list(self.means.shape)}"
+            )
         if self.stds.shape != components or self.means.shape[:1] != components:
             raise ValueError(
                 f"weights, means and stds must have one entry per component, got "
                 f"{len(self.weights)}, {len(self.means)} and {list(self.stds.shape)}"
             )
-        if not (self.weights > 0).all() or not (self.stds > 0).all():
-            raise ValueError("weights and stds must be positive")
+        for name, values in {"weights": self.weights, "stds": self.stds}.items():
+            if not ((values > 0) & (values < math.inf)).all():
+                raise ValueError(f"{name} must be positive and finite, got {values.tolist()}")
+        if not self.means.isfinite().all():
+            raise ValueError(f"means must be finite, got {self.means.tolist()}")
         self.weights = self.weights / self.weights.sum()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -55,12 +61,16 @@ class GaussianMixture:
     def diffused(self, schedule: NoiseSchedule, t: float) -> GaussianMixture:
         """The law of x_t when x_0 has this law (eq-mixture-marginal). t: one number in [0, T]."""
         alpha_bar = schedule.alpha_bar_at(t)
+        if alpha_bar.numel() != 1:
+            raise ValueError(
+                f"t must be one number, got {list(alpha_bar.shape)}: call it for each t"
+            )
         stds = (alpha_bar * self.stds**2 + 1 - alpha_bar).sqrt()
         return GaussianMixture(self.weights, alpha_bar.sqrt() * self.means, stds)
 
     def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t], the best guess in the mean square (eq-exact-x0). t: int64 [B] in 1..T."""
-        self._check(x_t)
+        self._check(x_t, "x_t")
         check_times(t, schedule.T, x_t)
         x = x_t.double()
         alpha_bar = at(schedule.alpha_bar, t, x.new_empty(len(x), 1))  # [B, 1], against [K]
@@ -97,11 +107,11 @@ class GaussianMixture:
         """Add the axis D to a number per sample, if the samples have one."""
         return values if self.means.ndim == 1 else values.unsqueeze(-1)
 
-    def _check(self, x: Tensor) -> None:
-        check_samples(x=x)
+    def _check(self, x: Tensor, name: str = "x") -> None:
+        check_samples(**{name: x})
         if x.shape[1:] != self.means.shape[1:] or x.ndim == 0:
             event = ", ".join(["B", *map(str, self.means.shape[1:])])
-            raise ValueError(f"x must have shape [{event}], got {list(x.shape)}")
+            raise ValueError(f"{name} must have shape [{event}], got {list(x.shape)}: reshape it")
 
     def __repr__(self) -> str:
         return (
@@ -131,8 +141,18 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
     x: even grid [n], float64; density: [n]; mean: the map's values on the grid, [n]; std >= 0.
     The mass of each cell lands at mean(x), shared among the four nearest grid points by cubic
     interpolation, which keeps its first three moments; the noise is a product in Fourier space.
+    Raises ValueError where more than 0.1 % of the mass lands outside the grid.
     """
-    step = (x[-1] - x[0]) / (len(x) - 1)
+    step = _grid_step(x)
+    check_samples(x=x, density=density, mean=mean)
+    if not std >= 0:
+        raise ValueError(f"std must be at least 0, got {std}")
+    outside = float(density[(mean < x[0]) | (mean > x[-1])].sum() * step)
+    if outside > 1e-3:
+        raise ValueError(
+            f"x must reach farther: {100 * outside:.2g} % of the mass lands outside "
+            f"[{x[0]:g}, {x[-1]:g}]: use a wider grid"
+        )
     landing = ((mean - x[0]) / step).clamp(1, len(x) - 3)
     left = landing.floor().long()
     f = landing - left
@@ -170,6 +190,11 @@ def sampled_density(
     """
     times = timestep_grid(schedule.T, schedule.T if steps is None else steps).tolist()
     density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) if initial is None else initial
+    mass = float(density.sum() * _grid_step(x))
+    if not abs(mass - 1) < 1e-3:
+        raise ValueError(
+            f"initial must have mass 1 on the grid x, got {mass:.4g}: use a wider or finer grid"
+        )
     zero, one = torch.zeros_like(x), torch.ones_like(x[:1])
     for t, s in zip(times, times[1:], strict=False):
         t_now = torch.full(x.shape, t)
@@ -189,7 +214,18 @@ def reverse_density(
     t in 1..T; x: [n] float64. Returns a density [n]. Gaussian only when beta_t is small.
     """
     now = torch.full((1,), t)
+    check_times(now, schedule.T, x[:1])
     beta, _, _ = step_variances(schedule, now, now - 1, x[:1])
     forward = -0.5 * (x_t - (1 - beta).sqrt() * x) ** 2 / beta - 0.5 * (2 * math.pi * beta).log()
     evidence = data.diffused(schedule, t).log_prob(x.new_tensor([x_t]))
     return (forward + data.diffused(schedule, t - 1).log_prob(x) - evidence).exp()
+
+
+def _grid_step(x: Tensor) -> Tensor:
+    """The spacing of an even float64 grid [n]; TypeError or ValueError if it is not one."""
+    if not isinstance(x, Tensor) or x.dtype != torch.float64:
+        raise TypeError("x must be a float64 grid: make it with grid()")
+    step = (x[-1] - x[0]) / (len(x) - 1) if x.ndim == 1 and len(x) >= 4 else x.new_tensor(0.0)
+    if not step > 0 or not torch.allclose(x.diff(), step, rtol=1e-6):
+        raise ValueError("x must be an even, rising grid of 4 points or more: make it with grid()")
+    return step

@@ -35,9 +35,13 @@ def step_variances(
     float64, each [B, 1, ...] as ``like``. With s = t - 1 the first is beta_t. Raises ValueError
     unless 0 <= s < t <= T.
     """
-    check_times(s, schedule.T, like, first=0)
-    if not (s < t).all():
-        raise ValueError("s must be smaller than t: the step back goes from x_t to an earlier x_s")
+    check_times(s, schedule.T, like, first=0, name="s")
+    late = s >= t
+    if late.any():
+        raise ValueError(
+            f"s must be smaller than t, got s = {s[late][0]} with t = {t[late][0]}: "
+            "the step back goes from x_t to an earlier x_s"
+        )
     like = like.double()
     alpha_bar_s, alpha_bar_t = at(schedule.alpha_bar, s, like), at(schedule.alpha_bar, t, like)
     return 1 - alpha_bar_t / alpha_bar_s, 1 - alpha_bar_s, 1 - alpha_bar_t

@@ -49,7 +49,7 @@ def ddpm_step(
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
     if clip is not None:
-        x_0_hat = x_0_hat.clamp(-clip, clip)
+        x_0_hat = _clip(x_0_hat, clip)
     mean, _ = posterior(schedule, x_0_hat, x_t, t, s)
     sigma = variance(schedule, t, s, x_t).sqrt().to(x_t.dtype)
     noisy = (s > 0).reshape(sigma.shape)
@@ -77,7 +77,7 @@ def ddim_step(
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
     if clip is not None:
-        x_0_hat = x_0_hat.clamp(-clip, clip)
+        x_0_hat = _clip(x_0_hat, clip)
         signal = at(schedule.alpha_bar.sqrt(), t, x_t)
         eps_hat = (x_t - signal * x_0_hat) / at((1 - schedule.alpha_bar).sqrt(), t, x_t)
     var = eta**2 * beta_tilde_variance(schedule, t, s, x_t)
@@ -104,8 +104,8 @@ def sample(
     (None: all T); generator: on ``device``; x_T: start here instead of drawing it; dtype: None for
     torch's default. The noise z is drawn once a step, also where the step does not use it.
     """
-    if not shape or shape[0] < 1:
-        raise ValueError(f"shape must be (B, ...) with B >= 1, got {tuple(shape)}")
+    if not isinstance(shape, Sequence) or not shape or shape[0] < 1:
+        raise ValueError(f"shape must be (B, ...) with B >= 1, got {shape!r}")
     times = timestep_grid(schedule.T, schedule.T if steps is None else steps).tolist()
     options: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
     x = torch.randn(*shape, **options) if x_T is None else x_T
@@ -119,3 +119,9 @@ def sample(
         z = torch.randn(*shape, **options)
         x = step(schedule, x, t_now, torch.full_like(t_now, s), eps_hat, z)
         yield s, x, x_0_hat
+
+
+def _clip(x_0_hat: Tensor, clip: float) -> Tensor:
+    if not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip} (None: no clipping)")
+    return x_0_hat.clamp(-clip, clip)

@@ -48,6 +48,13 @@ class NoiseSchedule:
                 f"beta must lie strictly between 0 and 1, got beta[{t}] = {beta[t]:g}: "
                 "clip it, or make the schedule gentler"
             )
+        alpha_bar = (1 - beta).cumprod(0)
+        if alpha_bar[1] == 1 or alpha_bar[-1] < 1e-300:
+            raise ValueError(
+                "beta must keep alpha_bar within float64, got "
+                f"alpha_bar_1 = {alpha_bar[1]:g} and alpha_bar_T = {alpha_bar[-1]:g}: "
+                "raise beta_1 if the first is 1, lower beta or T if the last is 0"
+            )
         object.__setattr__(self, "beta", beta)
 
     @property
@@ -86,10 +93,10 @@ class NoiseSchedule:
         t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if not ((t >= 0) & (t <= self.T)).all():
             raise ValueError(f"t must lie in [0, {self.T}], got {_extent(t)}")
-        lower = t.floor().long().clamp(max=self.T - 1)
+        lower, upper = t.floor().long(), t.ceil().long()
         fraction = t - lower
         log_alpha_bar = self.alpha_bar.log()
-        between = torch.lerp(log_alpha_bar[lower], log_alpha_bar[lower + 1], fraction)
+        between = torch.lerp(log_alpha_bar[lower], log_alpha_bar[upper], fraction)
         return torch.where(fraction == 0, self.alpha_bar[lower], between.exp())
 
     def respaced(self, steps: int) -> NoiseSchedule:
@@ -133,9 +140,11 @@ def timestep_grid(T: int, steps: int) -> Tensor:
 
     int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T.
     """
-    if not 1 <= steps <= T:
-        raise ValueError(f"steps must lie in 1..T = {T}, got {steps}: no step may stand still")
-    return torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long()
+    if not 1 <= steps <= T or steps != int(steps):
+        raise ValueError(
+            f"steps must be a whole number in 1..T = {T}, got {steps}: no step may stand still"
+        )
+    return torch.linspace(T, 0, int(steps) + 1, dtype=torch.float64).round().long()
 
 
 def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -144,24 +153,35 @@ def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     table: [T + 1] float64; t: int64 [B] in 0..T; like: [B, *D]. Take complements and roots of the
     table before this cast: in float32, 1 - alpha_bar_1 is wrong in the fourth digit.
     """
+    if not like.is_floating_point():
+        raise TypeError(
+            f"like must be a floating-point tensor, got {_kind(like)}: use like.float()"
+        )
     check_times(t, len(table) - 1, like, first=0)
     gathered = table.to(t.device)[t] if t.device != table.device else table[t]
     return gathered.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def check_times(t: Tensor, T: int, like: Tensor, first: int = 1) -> None:
-    """Raise TypeError or ValueError unless t is int64 [B] in first..T and ``like`` is [B, *D]."""
+def check_times(t: Tensor, T: int, like: Tensor, first: int = 1, name: str = "t") -> None:
+    """Raise TypeError or ValueError unless t is int64 [B] in first..T and ``like`` is [B, *D].
+
+    name: what the message calls t.
+    """
     if not isinstance(t, Tensor) or t.dtype != torch.int64:
-        raise TypeError(f"t must be an int64 tensor of shape [B], got {_kind(t)}: use t.long()")
+        remedy = f"{name}.long()" if isinstance(t, Tensor) else f"torch.full((B,), {name})"
+        raise TypeError(
+            f"{name} must be an int64 tensor of shape [B], got {_kind(t)}: use {remedy}"
+        )
     if like.ndim == 0 or t.shape != like.shape[:1]:
         raise ValueError(
-            f"t must have one entry per sample: t is {list(t.shape)}, the batch {list(like.shape)}"
+            f"{name} must have one entry per sample, shape [B]: "
+            f"{name} is {list(t.shape)}, the batch {list(like.shape)}"
         )
     if len(t) == 0:
-        raise ValueError("the batch is empty: t has no entries")
+        raise ValueError(f"the batch is empty: {name} has no entries")
     if t.min() < first or t.max() > T:
         why = " (t = 0 is clean data: nothing to denoise)" if first == 1 and t.min() == 0 else ""
-        raise ValueError(f"t must lie in {first}..{T}, got {_extent(t)}{why}")
+        raise ValueError(f"{name} must lie in {first}..{T}, got {_extent(t)}{why}")
 
 
 def check_samples(**samples: Tensor) -> None:
@@ -169,7 +189,9 @@ def check_samples(**samples: Tensor) -> None:
     shape = None
     for name, x in samples.items():
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {_kind(x)}")
+            raise TypeError(
+                f"{name} must be a floating-point tensor, got {_kind(x)}: convert it first"
+            )
         if shape is not None and x.shape != shape[1]:
             raise ValueError(
                 f"{name} must have the shape of {shape[0]}, {list(shape[1])}, got {list(x.shape)}"
@@ -195,4 +217,4 @@ def _kind(x: object) -> str:
 
 def _extent(t: Tensor) -> str:
     low, high = t.min().item(), t.max().item()
-    return f"{low:g}" if low == high else f"values from {low:g} to {high:g}"
+    return f"values from {low:g} to {high:g}" if low < high else f"{low:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 
 import numpy as np
 import torch
@@ -42,19 +43,24 @@ def verify(
     Raises VerificationError (an AssertionError) if they differ, or are NaN, or ValueError if
     nothing is compared.
     """
-    if not (atol > 0 or rtol > 0):
-        raise ValueError("verify needs a positive atol or rtol: how close must the two sides be?")
+    if not (0 <= atol < math.inf and 0 <= rtol < math.inf and atol + rtol > 0):
+        raise ValueError(
+            f"verify needs a positive, finite atol or rtol, got {atol} and {rtol}: "
+            "how close must the two sides be?"
+        )
     a, b = np.broadcast_arrays(_numbers(lhs), _numbers(rhs))
     if a.size == 0:
         raise ValueError(f"{label}: nothing to compare, both sides are empty")
     error, allowed = np.abs(a - b), atol + rtol * np.abs(b)
-    if not (error <= allowed).all():  # false for NaN too
-        excess = np.where(np.isnan(error), np.inf, error - allowed)
+    agree = np.isfinite(error) & (error <= allowed)  # NaN and infinity agree with nothing
+    if not agree.all():
+        excess = np.where(np.isfinite(error), error - allowed, np.inf)
         i = np.unravel_index(np.argmax(excess), a.shape)
         raise VerificationError(
             label, f"{a[i]:.6g} against {b[i]:.6g} by {route} (allowed {allowed[i]:.1e})"
         )
-    tolerances = [f"{atol:.0e}".replace("e-0", "e-")] if atol else []
+    small = np.format_float_scientific(atol, precision=1, trim="-", exp_digits=1)
+    tolerances = [small if atol < 1e-3 else f"{atol:.2g}"] if atol else []
     tolerances += [f"{100 * rtol:.3g} %"] if rtol else []
     return Verified(label, route, a.size, " + ".join(tolerances))
 

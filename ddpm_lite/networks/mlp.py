@@ -15,22 +15,20 @@ class MLP(nn.Module):
     scales the time features. t: int64 or real [B] in (0, T]. Returns the shape of x_t.
     """
 
-    octaves: Tensor
-
     def __init__(
         self, dim: int = 1, width: int = 128, depth: int = 3, T: int = 1000, frequencies: int = 8
     ) -> None:
         super().__init__()
-        for name, value in {"dim": dim, "width": width, "depth": depth, "T": T}.items():
+        sizes = {"dim": dim, "width": width, "depth": depth, "T": T, "frequencies": frequencies}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.dim, self.T = dim, T
-        octaves = math.pi * 2.0 ** torch.arange(frequencies, dtype=torch.float64) / 2
-        self.register_buffer("octaves", octaves.to(torch.get_default_dtype()), persistent=False)
-        sizes = [dim + 2 * frequencies] + [width] * depth
+        self.octaves = [math.pi / 2 * 2**k for k in range(frequencies)]
+        units = [dim + 2 * frequencies] + [width] * depth
         hidden = [
             layer
-            for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+            for n_in, n_out in zip(units, units[1:], strict=False)
             for layer in (nn.Linear(n_in, n_out), nn.SiLU())
         ]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
@@ -42,6 +40,9 @@ class MLP(nn.Module):
             raise ValueError(
                 f"x_t must be [B, {self.dim}] and t [B], got {list(x_t.shape)} and {list(t.shape)}"
             )
-        angle = (t.to(x) / self.T)[:, None] * self.octaves
-        features = torch.cat([x, angle.sin(), angle.cos()], dim=1)
+        # Time in float32 at least: bfloat16 holds 8 bits of t, too few for 1000 steps.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        octaves = torch.tensor(self.octaves, dtype=dtype, device=x.device)
+        angle = (t.to(x.device, dtype) / self.T)[:, None] * octaves
+        features = torch.cat([x, angle.sin().to(x), angle.cos().to(x)], dim=1)
         return self.layers(features).reshape(x_t.shape)

@@ -1,0 +1,440 @@
+// Draws a live figure in both of its homes: Jupyter (anywidget) and the static page.
+// It decodes stored numbers, picks a frame, and draws. The one formula it knows is the normal
+// density; everything else was computed in Python.
+
+const NS = "http://www.w3.org/2000/svg";
+const DASHES = ["", "8 4", "2 3.5", "10 3.5 2 3.5"];
+const ICONS = { play: "M7 4v16l13-8z", pause: "M6 4h4v16H6zM14 4h4v16h-4z" };
+
+function add(parent, tag, attributes = {}, text) {
+  const svg = parent.namespaceURI === NS || tag === "svg";
+  const e = svg ? document.createElementNS(NS, tag) : document.createElement(tag);
+  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
+  if (text !== undefined) e.textContent = text;
+  parent.append(e);
+  return e;
+}
+
+const minus = (number) => String(number).replaceAll("-", "−");
+
+// ---- stored numbers --------------------------------------------------------------------------
+
+function decode(field, sizes) {
+  const bytes = Uint8Array.from(atob(field.data), (c) => c.charCodeAt(0));
+  const codes = { 8: Uint8Array, 16: Uint16Array, 32: Float32Array }[field.bits];
+  return {
+    ...field,
+    codes: new codes(bytes.buffer),
+    n: field.shape.reduce((a, b) => a * b, 1),
+    sizes: field.axes.map((a) => sizes[a]),
+    top: 2 ** field.bits - 2,
+  };
+}
+
+// The numbers of one field at `pos`; a fraction `part` on the way to `next` while playing.
+function numbers(field, pos, next, part) {
+  const { codes, n, lo, hi, top, bits } = field;
+  const offset = (p) => n * field.axes.reduce((o, a, i) => o * field.sizes[i] + p[a], 0);
+  const value = (c) => (bits === 32 ? c : c > top ? NaN : lo + (c * (hi - lo)) / top);
+  const a = offset(pos), b = part ? offset(next) : a, out = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    out[i] = value(codes[a + i]);
+    if (b !== a) out[i] += part * (value(codes[b + i]) - out[i]);
+  }
+  return out;
+}
+
+// ---- from numbers to SVG paths; s has the scales X, Y and the panel's limits ------------------
+
+function mixture(v, s) {
+  const [x0, x1] = s.xlim, stds = v.stds.map((d) => Math.max(d, 1e-4 * (x1 - x0)));
+  let xs = Array.from({ length: 241 }, (_, i) => x0 + ((x1 - x0) * i) / 240);
+  v.means.forEach((m, k) => { for (let i = -16; i <= 16; i++) xs.push(m + (stds[k] * i) / 4); });
+  xs = xs.filter((x) => x >= x0 && x <= x1).sort((a, b) => a - b);
+  const ys = xs.map((x) => v.weights.reduce((sum, w, k) => {
+    const z = (x - v.means[k]) / stds[k];
+    return sum + (w * Math.exp(-0.5 * z * z)) / (stds[k] * Math.sqrt(2 * Math.PI));
+  }, 0));
+  return [xs, ys];
+}
+
+function line(xs, ys, s, from = 0) {
+  let d = "", pen = "M";
+  for (let i = 0; i < xs.length; i++) {
+    const x = xs[i], y = ys[from + i];
+    if (Number.isNaN(x + y)) { pen = "M"; continue; }
+    d += `${pen}${s.X(x)} ${s.Y(y)}`;
+    pen = "L";
+  }
+  return d;
+}
+
+function area(xs, ys, s) { // down to y = 0, piece by piece where NaN breaks the line
+  return line(xs, ys, s).split("M").filter(Boolean).map((piece) => {
+    const first = piece.split(" ")[0], last = piece.slice(piece.lastIndexOf("L") + 1).split(" ")[0];
+    return `M${first} ${s.Y(0)}L${piece}L${last} ${s.Y(0)}Z`;
+  }).join("");
+}
+
+function arrow(x, y, dx, dy, s) {
+  const ax = +s.X(x), ay = +s.Y(y), bx = +s.X(x + dx), by = +s.Y(y + dy);
+  const length = Math.hypot(bx - ax, by - ay), head = Math.min(6, 0.45 * length);
+  if (!(length > 0.5)) return "";
+  const ux = ((bx - ax) / length) * head, uy = ((by - ay) / length) * head;
+  const barb = (k) => `${(bx - ux + k * uy).toFixed(1)} ${(by - uy - k * ux).toFixed(1)}`;
+  return `M${ax} ${ay}L${bx} ${by}M${barb(0.55)}L${bx} ${by}L${barb(-0.55)}`;
+}
+
+const PATHS = { // mark kind -> { line: d, area: d }
+  curve(mark, v, s) {
+    const n = v.x.length, lines = [];
+    for (let k = 0; k < v.y.length; k += n) lines.push(line(v.x, v.y, s, k));
+    return { line: lines.join(""), area: mark.fill ? area(v.x, v.y, s) : "" };
+  },
+  gaussians(mark, v, s) {
+    const [xs, ys] = mixture(v, s);
+    return { line: line(xs, ys, s), area: mark.fill ? area(xs, ys, s) : "" };
+  },
+  histogram(mark, v, s) {
+    let d = `M${s.X(v.edges[0])} ${s.Y(0)}`;
+    v.heights.forEach((h, i) => { d += `V${s.Y(h)}H${s.X(v.edges[i + 1])}`; });
+    return { line: d + `V${s.Y(0)}`, area: d + `V${s.Y(0)}Z` };
+  },
+  points(mark, v, s) {
+    let d = "";
+    v.x.forEach((x, i) => { if (!Number.isNaN(x + v.y[i])) d += `M${s.X(x)} ${s.Y(v.y[i])}h0`; });
+    return { line: d };
+  },
+  arrows: (mark, v, s) => ({
+    line: [...v.x].map((x, i) => arrow(x, v.y[i], v.dx[i], v.dy[i], s)).join(""),
+  }),
+  rule: (mark, v, s) => ({
+    line: [...v.at].filter((at) => !Number.isNaN(at))
+      .map((at) => (mark.vertical ? `M${s.X(at)} 0V${s.h}` : `M0 ${s.Y(at)}H${s.w}`)).join(""),
+  }),
+};
+
+// ---- pixels ----------------------------------------------------------------------------------
+
+const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+
+function colours(root, name) { // 255 colours between the stops that the stylesheet names
+  const stops = getComputedStyle(root).getPropertyValue(`--lf-${name}`).trim().split(",").map(rgb);
+  return Array.from({ length: 255 }, (_, c) => {
+    const at = (c / 254) * (stops.length - 1), i = Math.min(Math.floor(at), stops.length - 2);
+    return stops[i].map((a, k) => Math.round(a + (at - i) * (stops[i + 1][k] - a)));
+  });
+}
+
+function paint(canvas, width, height, colour) { // colour(x, y) -> [r, g, b], or null for none
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  for (let y = 0, o = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, o += 4) {
+      const c = colour(x, y);
+      if (c) image.data.set([c[0], c[1], c[2], 255], o);
+    }
+  }
+  context.putImageData(image, 0, 0);
+}
+
+function paintImages(mark, v, canvas) {
+  const [rows, columns, h, w] = mark.fields.pixels.shape, gap = mark.gap;
+  paint(canvas, columns * (w + gap) - gap, rows * (h + gap) - gap, (x, y) => {
+    const i = x % (w + gap), j = y % (h + gap), c = (x - i) / (w + gap), r = (y - j) / (h + gap);
+    if (i >= w || j >= h) return null;
+    const value = v.pixels[((r * columns + c) * h + j) * w + i];
+    const grey = Math.round((255 * (value - mark.vmin)) / (mark.vmax - mark.vmin));
+    return [grey, grey, grey];
+  });
+}
+
+function paintHeatmap(mark, v, canvas, s, table) {
+  const [ny, nx] = mark.fields.z.shape;
+  paint(canvas, nx, ny, (x, y) => { // the first row of z is the lowest y, at the bottom
+    const part = (v.z[(ny - 1 - y) * nx + x] - mark.vmin) / (mark.vmax - mark.vmin);
+    return table[Math.round(254 * part)] ?? null;
+  });
+  const dx = (v.x[1] - v.x[0]) / 2, dy = (v.y[1] - v.y[0]) / 2;
+  const left = s.X(v.x[0] - dx), right = s.X(v.x[nx - 1] + dx);
+  const top = s.Y(v.y[ny - 1] + dy), bottom = s.Y(v.y[0] - dy);
+  Object.assign(canvas.style, {
+    left: `${(100 * left) / s.w}%`, width: `${(100 * (right - left)) / s.w}%`,
+    top: `${(100 * top) / s.h}%`, height: `${(100 * (bottom - top)) / s.h}%`,
+  });
+}
+
+// ---- panels ----------------------------------------------------------------------------------
+
+function makePanel(root, parent, panel, title) {
+  const box = add(parent, "div", { class: "lf-panel", style: `flex: ${panel.width} 1 ${150 + 110 * panel.width}px` });
+  if (panel.title) add(box, "div", { class: "lf-panel-title" }, panel.title);
+  const marks = panel.marks.filter((m) => m.kind !== "readout");
+  const name = `${title}: ${panel.title || panel.ylabel || panel.name}`;
+  legend(box, marks);
+  return marks.some((m) => m.kind === "images")
+    ? imagePanel(box, panel, marks[0], name)
+    : plotPanel(root, box, panel, marks, name);
+}
+
+function legend(box, marks) {
+  const labelled = marks.filter((m) => m.label);
+  if (!labelled.length) return;
+  const keys = add(box, "div", { class: "lf-legend" });
+  for (const m of labelled) {
+    const key = add(keys, "span", { class: `lf-key lf-${m.role ?? "map"}` });
+    if (m.kind === "heatmap") {
+      key.append(`${m.label}  ${minus(m.vmin)} `);
+      add(key, "i", { class: `lf-bar ${m.diverging ? "lf-diverging" : "lf-sequential"}` });
+      key.append(` ${minus(m.vmax)}`);
+      continue;
+    }
+    const svg = add(key, "svg", { width: 26, height: 10, "aria-hidden": "true" });
+    if (m.fill || m.kind === "histogram") add(svg, "path", { class: "lf-area", d: "M1 1H25V10H1Z" });
+    const d = m.kind === "points" ? "M8 5h0M18 5h0" : m.kind === "arrows" ? "M1 5H24M19 2L24 5L19 8" : "M1 5H25";
+    const path = add(svg, "path", { class: `lf-line lf-${m.kind}`, d: m.fill || m.kind === "histogram" ? "M1 1H25" : d });
+    stroke(path, m);
+    key.append(m.label);
+  }
+}
+
+function stroke(path, mark) {
+  const width = mark.kind === "points" ? 2 * mark.size : mark.width ?? 1.5;
+  path.setAttribute("stroke-width", width);
+  if (DASHES[mark.dash]) path.setAttribute("stroke-dasharray", DASHES[mark.dash]);
+}
+
+function imagePanel(box, panel, mark, name) {
+  const [rows, columns, h, w] = mark.fields.pixels.shape;
+  const ratio = (columns * (w + mark.gap)) / (rows * (h + mark.gap));
+  const sheet = add(box, "div", { class: "lf-sheet", style: `max-width:${Math.round(panel.height * ratio)}px` });
+  const texts = (list, cls) => {
+    const strip = list && add(sheet, "div", { class: cls, "aria-hidden": "true" });
+    (list ?? []).forEach((text) => add(strip, "span", {}, text));
+  };
+  texts(mark.rows, "lf-rows");
+  const canvas = add(sheet, "canvas", { role: "img", "aria-label": name, "data-mark": "0" });
+  texts(mark.captions, "lf-captions");
+  return { draw: (value) => paintImages(mark, value(mark), canvas), layout() {} };
+}
+
+function plotPanel(root, box, panel, marks, name) {
+  const plot = add(box, "div", { class: "lf-plot" });
+  const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim, s = { xlim: panel.xlim };
+  const under = add(plot, "div", { class: "lf-under" });
+  const mapped = marks.some((m) => m.kind === "heatmap") ? " lf-mapped" : "";
+  const svg = add(plot, "svg", { class: "lf-svg" + mapped, role: "img", "aria-label": name });
+  const axes = add(svg, "g", { class: "lf-axes" });
+  const inner = add(svg, "svg", { class: "lf-inner" });
+  const drawn = marks.map((mark, i) => {
+    if (mark.kind === "heatmap") return { mark, canvas: add(under, "canvas", { "data-mark": i }) };
+    const g = add(inner, "g", { class: `lf-${mark.role}`, "data-mark": i, "data-kind": mark.kind });
+    const filled = mark.fill || mark.kind === "histogram";
+    const area = filled ? add(g, "path", { class: "lf-area" }) : null;
+    const path = add(g, "path", { class: `lf-line lf-${mark.kind}` });
+    stroke(path, mark);
+    return { mark, area, path };
+  });
+  s.X = (x) => (((x - x0) / (x1 - x0)) * s.w).toFixed(2);
+  s.Y = (y) => Math.min(Math.max((1 - (y - y0) / (y1 - y0)) * s.h, -1e4), 1e4).toFixed(2);
+
+  function layout() { // margins, size and axes for the width there is, in pixels
+    const width = box.clientWidth, longest = Math.max(0, ...panel.yticks.map(([, t]) => t.length));
+    const left = 12 + 7 * longest, right = 14, top = panel.ylabel ? 30 : 10, bottom = panel.xlabel ? 42 : 24;
+    s.w = Math.max(60, width - left - right);
+    s.h = panel.equal ? (s.w * (y1 - y0)) / (x1 - x0) : panel.height - top - bottom;
+    if (panel.equal && s.h > panel.height) {
+      s.w *= panel.height / s.h;
+      s.h = panel.height;
+    }
+    const height = s.h + top + bottom, W = s.w + left + right;
+    svg.setAttribute("viewBox", `0 0 ${W} ${height}`);
+    plot.style.maxWidth = panel.equal ? `${W}px` : "";
+    for (const [k, v] of Object.entries({ x: left, y: top, width: s.w, height: s.h })) inner.setAttribute(k, v);
+    Object.assign(under.style, {
+      left: `${(100 * left) / W}%`, top: `${(100 * top) / height}%`,
+      width: `${(100 * s.w) / W}%`, height: `${(100 * s.h) / height}%`,
+    });
+    axes.replaceChildren();
+    const room = Math.max(1, Math.floor(s.w / (16 + 8 * Math.max(1, ...panel.xticks.map(([, t]) => t.length)))));
+    const every = Math.ceil(panel.xticks.length / room);
+    panel.yticks.forEach(([v, text]) => {
+      const y = top + +s.Y(v);
+      add(axes, "path", { class: "lf-grid", d: `M${left} ${y}h${s.w}` });
+      add(axes, "text", { x: left - 7, y: y + 4, "text-anchor": "end" }, text);
+    });
+    panel.xticks.forEach(([v, text], i) => {
+      if (i % every) return;
+      const x = left + +s.X(v);
+      add(axes, "path", { class: "lf-tick", d: `M${x} ${top + s.h}v4` });
+      add(axes, "text", { x, y: top + s.h + 18, "text-anchor": "middle" }, text);
+    });
+    add(axes, "path", { class: "lf-base", d: `M${left} ${top + s.h}h${s.w}` });
+    if (panel.xlabel) add(axes, "text", { class: "lf-name", x: left + s.w / 2, y: height - 5, "text-anchor": "middle" }, panel.xlabel);
+    if (panel.ylabel) add(axes, "text", { class: "lf-name", x: 2, y: 13 }, panel.ylabel);
+  }
+
+  function draw(value) {
+    for (const { mark, canvas, area, path } of drawn) {
+      const v = value(mark);
+      if (canvas) {
+        paintHeatmap(mark, v, canvas, s, colours(root, mark.diverging ? "diverging" : "sequential"));
+        continue;
+      }
+      const d = PATHS[mark.kind](mark, v, s);
+      path.setAttribute("d", d.line);
+      if (area) area.setAttribute("d", d.area);
+    }
+  }
+  return { draw, layout };
+}
+
+// ---- readouts and controls -------------------------------------------------------------------
+
+function readable(v, digits) {
+  const small = v !== 0 && Math.abs(v) < 0.5 * 10 ** -digits, large = Math.abs(v) >= 1e6;
+  return minus(small || large ? v.toExponential(1) : v.toFixed(digits));
+}
+
+function makeControl(parent, control, k, { move, toggle }) {
+  const row = add(parent, "div", { class: `lf-control lf-${control.kind}` });
+  const label = add(row, "label", {});
+  add(label, "span", { class: "lf-label" }, control.label);
+  const last = control.values.length - 1, slider = control.kind === "slider";
+  const input = slider
+    ? add(label, "input", { type: "range", min: 0, max: last, step: 1, "aria-label": control.label })
+    : add(label, "select", { "aria-label": control.label });
+  if (!slider) control.values.forEach((text, i) => add(input, "option", { value: i }, text));
+  const output = slider ? add(label, "output", { "aria-live": "off" }) : null;
+  input.addEventListener("input", () => move(k, Number(input.value)));
+  let button, icon;
+  if (control.play) {
+    button = add(row, "button", { type: "button", class: "lf-play" });
+    icon = add(add(button, "svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }), "path", {});
+    button.addEventListener("click", () => toggle(k));
+    row.prepend(button);
+  }
+  return {
+    show(p, playing) {
+      const text = control.values[p] + (control.unit ? ` ${control.unit}` : "");
+      input.value = p;
+      if (slider) {
+        output.textContent = text;
+        input.setAttribute("aria-valuetext", `${control.label} ${text}`);
+        input.style.setProperty("--fill", `${last ? (100 * p) / last : 0}%`);
+      }
+      if (button) {
+        button.setAttribute("aria-label", `${playing ? "Pause" : "Play"} ${control.label}`);
+        icon.setAttribute("d", playing ? ICONS.pause : ICONS.play);
+      }
+    },
+  };
+}
+
+// ---- the figure ------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const spec = model.get("spec"), sizes = spec.controls.map((c) => c.values.length);
+  const fields = new Map(spec.panels.flatMap((p) => p.marks).map((m) => [m,
+    Object.fromEntries(Object.entries(m.fields).map(([name, f]) => [name, decode(f, sizes)]))]));
+  const root = add(el, "div", {
+    class: "lf mathjax_ignore", role: "group", "aria-label": spec.title, "data-lm-suppress-shortcuts": "true",
+  });
+  root.addEventListener("keydown", (e) => e.stopPropagation()); // JupyterLab would eat the arrow keys
+  add(root, "div", { class: "lf-title", "aria-hidden": "true" }, spec.title);
+  add(root, "p", { class: "lf-alt" }, spec.alt);
+  const row = add(root, "div", { class: "lf-panels" });
+  const panels = spec.panels.map((p) => makePanel(root, row, p, spec.title));
+  const marks = spec.panels.flatMap((p) => p.marks).filter((m) => m.kind === "readout");
+  const strip = marks.length ? add(root, "div", { class: "lf-readouts" }) : null;
+  const readouts = marks.map((mark) => {
+    const item = add(strip, "span", { class: "lf-readout" });
+    add(item, "span", {}, mark.label);
+    return { mark, output: add(item, "output", {}) };
+  });
+
+  let tween = null; // while playing: { k, part, next }, a fraction of the way to the next frame
+  let stop = null; // ends the run that is under way
+  const move = (k, p) => {
+    if (stop && playing === k) stop();
+    if (model.get("pos")[k] === p) return draw();
+    model.set("pos", model.get("pos").map((old, i) => (i === k ? p : old)));
+    model.save_changes();
+  };
+  let playing = -1;
+  function toggle(k) {
+    const mine = playing === k;
+    if (stop) stop();
+    if (mine) return;
+    const { play, seconds } = spec.controls[k], last = sizes[k] - 1;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // few, slow, plain steps
+    const rate = calm ? Math.max(1, last / 12) / 700 : last / (1000 * seconds);
+    let at = model.get("pos")[k], direction = 1, then = null, id = 0;
+    if (at === last && play === "bounce") direction = -1;
+    else if (at === last) at = 0;
+    playing = k;
+    stop = () => {
+      cancelAnimationFrame(id);
+      [playing, stop, tween] = [-1, null, null];
+      for (const { output } of readouts) output.removeAttribute("aria-live");
+      draw();
+    };
+    for (const { output } of readouts) output.setAttribute("aria-live", "off");
+    const step = (now) => {
+      if (!root.isConnected) return stop();
+      at = Math.min(Math.max(at + direction * rate * (now - (then ?? now)), 0), last);
+      then = now;
+      const end = at === (direction > 0 ? last : 0), jump = calm ? Math.max(1, Math.round(last / 12)) : 1;
+      const p = end ? at : Math.floor(at / jump) * jump, pos = model.get("pos");
+      tween = calm || end ? null : { part: at - p, next: pos.map((q, i) => (i === k ? p + 1 : q)) };
+      if (pos[k] !== p) {
+        model.set("pos", pos.map((q, i) => (i === k ? p : q)));
+        model.save_changes();
+      } else if (tween) draw();
+      if (end && play !== "bounce") return stop();
+      if (end) direction = -direction;
+      id = requestAnimationFrame(step);
+    };
+    draw();
+    id = requestAnimationFrame(step);
+  }
+
+  const strip2 = add(root, "div", { class: "lf-controls" });
+  const controls = spec.controls.map((c, k) => makeControl(strip2, c, k, { move, toggle }));
+
+  function draw() {
+    const pos = model.get("pos");
+    const value = (mark) => Object.fromEntries(Object.entries(fields.get(mark)).map(
+      ([name, f]) => [name, numbers(f, pos, tween?.next, tween?.part)]));
+    controls.forEach((c, k) => c.show(pos[k], playing === k));
+    for (const p of panels) p.draw(value);
+    for (const { mark, output } of readouts) output.textContent = readable(value(mark).value[0], mark.digits);
+  }
+
+  let width = 0;
+  const resized = () => {
+    if (!root.clientWidth || root.clientWidth === width) return; // hidden, or nothing new
+    width = root.clientWidth;
+    for (const p of panels) p.layout();
+    draw();
+  };
+  const recolour = () => width && draw();
+  const sizeWatch = new ResizeObserver(resized), themeWatch = new MutationObserver(recolour);
+  sizeWatch.observe(root);
+  themeWatch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  themeWatch.observe(document.body, { attributeFilter: ["data-jp-theme-light", "class"] });
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", recolour);
+  const changed = () => width && draw();
+  model.on("change:pos", changed);
+  resized();
+  return () => {
+    if (stop) stop();
+    model.off("change:pos", changed);
+    system.removeEventListener("change", recolour);
+    sizeWatch.disconnect();
+    themeWatch.disconnect();
+  };
+}
+
+export default { render };

@@ -1,0 +1,19 @@
+// The static page's host: anywidget's model (get, set, on, off, save_changes) over stored state.
+function host(state) {
+  const handlers = new Set();
+  return {
+    get: (key) => state[key],
+    set(key, value) {
+      state[key] = value;
+      for (const handler of handlers) handler();
+    },
+    on: (_, handler) => handlers.add(handler),
+    off: (_, handler) => handlers.delete(handler),
+    save_changes() {},
+  };
+}
+for (const el of document.querySelectorAll(".lf-static")) {
+  const state = JSON.parse(el.querySelector(".lf-state").textContent);
+  el.replaceChildren();
+  render({ model: host(state), el });
+}

@@ -1,0 +1,130 @@
+"""MNIST: what its authors say of it, and what happens when a file is not as it should be."""
+
+import gzip
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from strategies import bad, check_bad
+from torch.testing import assert_close
+
+from ddpm_lite import data
+
+COUNTS = {
+    "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    "test": [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+}
+
+
+@pytest.mark.parametrize("split", COUNTS)
+def test_mnist_is_mnist(split):
+    """Shapes, counts of the labels, and (train) the mean and standard deviation that all quote."""
+    images, labels = data.mnist(split)
+    n = sum(COUNTS[split])
+    assert images.shape == (n, 28, 28) and images.dtype == torch.uint8
+    assert labels.shape == (n,) and labels.dtype == torch.int64
+    assert labels.bincount().tolist() == COUNTS[split]
+    assert images.min() == 0 and images.max() == 255
+    if split == "train":
+        assert labels[:5].tolist() == [5, 0, 4, 1, 9]
+        histogram = images.flatten().bincount(minlength=256).double() / images.numel()
+        levels = torch.arange(256).double() / 255
+        mean = (histogram * levels).sum()
+        std = (histogram * (levels - mean) ** 2).sum().sqrt()
+        assert f"{mean:.4f} {std:.4f}" == "0.1307 0.3081"
+
+
+def test_images_and_labels_belong_together():
+    """A one is thin and a zero is wide: the middle columns tell them apart."""
+    images, labels = data.mnist("test")
+    ink = images.double().sum((1, 2))
+    assert ink[labels == 0].mean() > 2 * ink[labels == 1].mean()
+    middle = images[:, 11:17, 13:15].double().mean((1, 2))
+    assert middle[labels == 1].mean() > 150 > 50 > middle[labels == 0].mean()
+
+
+def test_returned_tensors_are_copies():
+    images, labels = data.mnist("test")
+    images.zero_(), labels.zero_()
+    again, labels_again = data.mnist("test")
+    assert again.max() == 255 and labels_again.max() == 9
+
+
+def test_to_unit_maps_pixels_to_minus_one_to_one():
+    pixels = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+    unit = data.to_unit(pixels)
+    assert unit.dtype == torch.get_default_dtype()
+    assert_close(unit, torch.tensor([[-1.0, -0.6, 1.0]]))
+    assert torch.equal(((unit + 1) * 127.5).round().byte(), pixels)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the test split, where files can be damaged; read instead of the package."""
+    folder = tmp_path / "assets" / "mnist"
+    folder.mkdir(parents=True)
+    for file in (Path(str(files("ddpm_lite"))) / "assets" / "mnist").glob("t10k-*"):
+        shutil.copy(file, folder)
+    monkeypatch.setattr(data, "files", lambda name: tmp_path)
+    data._mnist.cache_clear()
+    yield folder
+    data._mnist.cache_clear()
+
+
+def test_the_copy_is_read(package):
+    assert data.mnist("test")[1].bincount().tolist() == COUNTS["test"]
+    with pytest.raises(RuntimeError, match="missing: .*train-images"):
+        data.mnist("train")
+
+
+def changed(content: bytes) -> bytes:
+    """One label, or one pixel, of the unzipped file is another one."""
+    plain = bytearray(gzip.decompress(content))
+    plain[-1] ^= 1
+    return gzip.compress(bytes(plain), compresslevel=1)
+
+
+DAMAGE = {
+    "truncated": (lambda content: content[: len(content) // 2], "is damaged"),
+    "empty": (lambda content: b"", "is damaged|wrong content"),
+    "not gzip": (lambda content: b"<html>404</html>", "is damaged"),
+    "bits flipped": (
+        lambda c: c[:999] + bytes(255 - b for b in c[999:1999]) + c[1999:],
+        "is damaged",
+    ),
+    "another file": (lambda content: gzip.compress(b"hello"), "wrong content .SHA-256"),
+    "one value": (changed, "wrong content .SHA-256"),
+}
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_with_what_to_do(package, name, damage):
+    file = package / name
+    change, message = DAMAGE[damage]
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(RuntimeError, match=f"({message}).*{name}; reinstall ddpm_lite, or restore"):
+        data.mnist("test")
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+def test_a_missing_file_is_named_with_what_to_do(package, name):
+    (package / name).unlink()
+    with pytest.raises(RuntimeError, match=f"missing: .*{name}; reinstall ddpm_lite, or restore"):
+        data.mnist("test")
+
+
+BAD = [
+    bad("split", lambda: data.mnist("valid"), "split must be 'train' or 'test', got 'valid'"),
+    bad("split None", lambda: data.mnist(None), "split must be 'train' or 'test', got None"),
+    bad(
+        "floats", lambda: data.to_unit(torch.zeros(2)), "images must be uint8 .*float32", TypeError
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message", "error"), BAD)
+def test_bad_input_says_what_to_do(call, message, error):
+    check_bad(call, message, error)

@@ -1,0 +1,669 @@
+"""Every page of the built book in a real browser, with the network cut off.
+
+A page is tested by existing: pages come from _toc.yml and from the built folder (_build/html, or
+BOOK_HTML). The numbers that the figures must show are decoded here once more from the pages' own
+JSON, independently of ddpm_lite and of the script that draws them.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import json
+import math
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import chromium
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = Path(os.environ.get("BOOK_HTML", ROOT / "_build" / "html")).resolve()
+PHONE = {"width": 375, "height": 812}
+DESK = {"width": 1280, "height": 900}
+PAGE_BYTES, FIGURE_BYTES = 1_000_000, 300_000
+STATE = re.compile(r'<script type="application/json" class="lf-state">(.*?)</script>', re.DOTALL)
+FIGURE = re.compile(r'<div class="lf-static">.*?</script></div>', re.DOTALL)
+
+
+def toc_pages() -> list[str]:
+    """The pages that _toc.yml names, as paths below the built folder."""
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            found.extend(f"{node[key]}.html" for key in ("root", "file") if key in node)
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, dict | list):
+                walk(child)
+
+    walk(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    return found
+
+
+BUILT = sorted(
+    path.relative_to(HTML).as_posix()
+    for path in HTML.rglob("*.html")
+    if "_static" not in path.parts and "_sources" not in path.parts
+)
+PAGES = [name for name in toc_pages() if name in BUILT]
+OTHERS = [name for name in BUILT if name not in PAGES]  # search, index of names, redirects
+SOURCE = {name: (HTML / name).read_text(encoding="utf-8") for name in PAGES}
+ALIVE = [name for name in PAGES if STATE.search(SOURCE[name])]
+
+
+# ---- the browser ---------------------------------------------------------------------------------
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium.find()
+    with sync_playwright() as playwright:
+        running = chromium.launch(playwright, path)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def desk(browser) -> Iterator[BrowserContext]:
+    with browser.new_context(viewport=DESK, color_scheme="light") as context:
+        yield context
+
+
+@dataclass
+class Opened:
+    """A page in the browser, with what it asked for and what it complained about."""
+
+    name: str
+    page: Page
+    left: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in STATE.findall(SOURCE[self.name])]
+
+
+def open_page(context: BrowserContext, base: str, name: str) -> Opened:
+    opened = Opened(name, context.new_page())
+    page = opened.page
+
+    def guard(route: Any) -> None:
+        url = route.request.url
+        if url.startswith((f"{base}/", "data:", "blob:")):
+            route.continue_()
+        else:
+            opened.left.append(url)
+            route.abort()
+
+    page.route("**/*", guard)
+    page.on(
+        "console",
+        lambda m: (
+            opened.complaints.append(f"{m.type}: {m.text}")
+            if m.type in ("error", "warning")
+            else None
+        ),
+    )
+    page.on("pageerror", lambda error: opened.complaints.append(f"exception: {error}"))
+    page.on("requestfailed", lambda request: opened.missing.append(request.url))
+    page.on("response", lambda r: opened.missing.append(r.url) if r.status >= 400 else None)
+    page.goto(f"{base}/{name}", wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    return opened
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, desk) -> Iterator[Opened]:
+    """Each page in turn, opened once from the disk."""
+    opened = open_page(desk, HTML.as_uri(), request.param)
+    yield opened
+    opened.page.close()
+
+
+def settle(page: Page) -> None:
+    """Wait until the layout has been drawn."""
+    page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
+
+
+# ---- what the figures draw, and what they should draw --------------------------------------------
+
+LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
+  pos: [...lf.querySelectorAll(".lf-control :is(input, select)")].map((c) => Number(c.value)),
+  said: [...lf.querySelectorAll(".lf-control :is(input, select)")].map(
+    (c) => c.getAttribute("aria-valuetext") ?? c.selectedOptions[0].textContent),
+  readouts: [...lf.querySelectorAll(".lf-readout output")].map((o) => o.textContent),
+  panels: [...lf.querySelectorAll(".lf-panel")].map((panel) => {
+    const svg = panel.querySelector(".lf-svg"), inner = panel.querySelector(".lf-inner");
+    const box = inner?.getBoundingClientRect(), number = (k) => Number(inner.getAttribute(k));
+    const [, , width] = svg?.getAttribute("viewBox").split(" ").map(Number) ?? [];
+    return {
+      w: inner && number("width"), h: inner && number("height"),
+      scale: svg && svg.getBoundingClientRect().width / width,
+      marks: [...panel.querySelectorAll("[data-mark]")].map((m) => {
+        const at = m.getBoundingClientRect(), o = svg?.getBoundingClientRect();
+        return m.tagName === "CANVAS"
+          ? { mark: +m.dataset.mark, png: m.toDataURL(), box: svg && [
+              at.left - o.left - number("x"), at.top - o.top - number("y"), at.width, at.height] }
+          : { mark: +m.dataset.mark, d: m.querySelector(".lf-line").getAttribute("d") };
+      }),
+    };
+  }),
+  maps: Object.fromEntries(["diverging", "sequential"].map(
+    (name) => [name, getComputedStyle(lf).getPropertyValue("--lf-" + name).trim().split(",")])),
+}))"""
+
+
+def look(page: Page, k: int | None = None) -> Any:
+    """What figure k shows now (all figures: k = None)."""
+    seen = page.locator(".lf").evaluate_all(LOOK, k)
+    return seen if k is None else seen[0]
+
+
+def drawing(seen: dict[str, Any]) -> str:
+    """Everything drawn in a figure, to see whether it changed."""
+    return json.dumps([seen["panels"], seen["readouts"]])
+
+
+def numbers(packed: dict[str, Any], sizes: list[int], pos: list[int]) -> np.ndarray:
+    """One field at one position, decoded from the JSON of the page."""
+    dtype = {8: "<u1", 16: "<u2", 32: "<f4"}[packed["bits"]]
+    shape = [sizes[a] for a in packed["axes"]] + packed["shape"]
+    codes = np.frombuffer(base64.b64decode(packed["data"]), dtype).reshape(shape)
+    codes = codes[tuple(pos[a] for a in packed["axes"])].astype(float)
+    if packed["bits"] == 32:
+        return codes
+    top = 2 ** packed["bits"] - 2
+    values = packed["lo"] + codes / top * (packed["hi"] - packed["lo"])
+    return np.where(codes > top, np.nan, values)
+
+
+def check_drawn(state: dict[str, Any], seen: dict[str, Any]) -> None:
+    """Assert that a figure shows the numbers stored for its position, to one pixel."""
+    spec, pos = state["spec"], seen["pos"]
+    sizes = [len(control["values"]) for control in spec["controls"]]
+    readouts = iter(seen["readouts"])
+    for panel, drawn in zip(spec["panels"], seen["panels"], strict=True):
+        if drawn["scale"] is not None:
+            assert abs(drawn["scale"] - 1) < 0.01, "a unit of the drawing is one pixel"
+        shown = {m["mark"]: m for m in drawn["marks"]}
+        plotted = [m for m in panel["marks"] if m["kind"] != "readout"]
+        assert len(shown) == len(plotted)
+        for i, mark in enumerate(plotted):
+            v = {name: numbers(f, sizes, pos) for name, f in mark["fields"].items()}
+            where = (
+                f"{spec['title']!r}, panel {panel['name']!r}, mark {i} ({mark['kind']}) at {pos}"
+            )
+            CHECKS[mark["kind"]](mark, v, shown[i], Scale(panel, drawn), seen["maps"], where)
+        for mark in panel["marks"]:
+            if mark["kind"] == "readout":
+                value = numbers(mark["fields"]["value"], sizes, pos)[0]
+                text = float(next(readouts).replace("−", "-"))
+                near = 0.51 * 10.0 ** -mark["digits"] if abs(value) < 1e6 else 0
+                small = 0 < abs(value) < 0.5 * 10.0 ** -mark["digits"]
+                assert math.isclose(text, value, rel_tol=0.06 * (small or not near), abs_tol=near)
+
+
+class Scale:
+    """From the units of the axes to pixels of the plot."""
+
+    def __init__(self, panel: dict[str, Any], drawn: dict[str, Any]) -> None:
+        self.panel, self.w, self.h = panel, drawn["w"], drawn["h"]
+
+    def x(self, x: Any) -> Any:
+        low, high = self.panel["xlim"]
+        return (np.asarray(x) - low) / (high - low) * self.w
+
+    def y(self, y: Any) -> Any:
+        low, high = self.panel["ylim"]
+        return np.clip(self.h - (np.asarray(y) - low) / (high - low) * self.h, -1e4, 1e4)
+
+
+def points(d: str) -> np.ndarray:
+    """The M and L points of a path, [n, 2]."""
+    found = re.findall(r"[ML](-?[\d.]+)[ ,](-?[\d.]+)", d)
+    return np.array(found, dtype=float).reshape(-1, 2)
+
+
+def near(drawn: np.ndarray, wanted: np.ndarray, where: str) -> None:
+    assert drawn.shape == wanted.shape, f"{where}: {len(drawn)} points drawn, not {len(wanted)}"
+    if wanted.size:
+        off = np.abs(drawn - wanted).max()
+        assert off <= 1, f"{where}: {off:.1f} pixels off"
+
+
+def check_curve(mark, v, shown, s, maps, where):
+    xy = [np.stack([s.x(v["x"]), s.y(y)], 1) for y in np.atleast_2d(v["y"])]
+    wanted = np.concatenate(xy)
+    near(points(shown["d"]), wanted[~np.isnan(wanted).any(1)], where)
+
+
+def check_gaussians(mark, v, shown, s, maps, where):
+    drawn = points(shown["d"])
+    low, high = s.panel["xlim"]
+    x = low + drawn[:, 0] / s.w * (high - low)
+    stds = np.maximum(v["stds"], 1e-4 * (high - low))
+    # half a pixel to both sides: on a narrow peak the density changes much within a pixel
+    at = x + np.linspace(-0.5, 0.5, 101)[:, None] * (high - low) / s.w
+    z = (at[..., None] - v["means"]) / stds
+    density = (v["weights"] / stds * np.exp(-(z**2) / 2)).sum(-1) / math.sqrt(2 * math.pi)
+    y = s.y(density)
+    assert len(drawn) >= 241 and abs(drawn[0, 0]) < 1 and abs(drawn[-1, 0] - s.w) < 1, where
+    below, above = y.min(0) - 1, y.max(0) + 1
+    inside = (drawn[:, 1] >= below) & (drawn[:, 1] <= above)
+    assert inside.all(), f"{where}: off at x = {x[~inside][:3]}"
+    peaks = (v["means"] > low) & (v["means"] < high)
+    for mean in s.x(v["means"][peaks]):
+        assert np.abs(drawn[:, 0] - mean).min() < 1, f"{where}: a peak is missing"
+
+
+def check_histogram(mark, v, shown, s, maps, where):
+    tops = np.array(re.findall(r"V(-?[\d.]+)H", shown["d"]), dtype=float)
+    rights = np.array(re.findall(r"H(-?[\d.]+)", shown["d"]), dtype=float)
+    near(tops, s.y(v["heights"]), where)
+    near(rights, s.x(v["edges"][1:]), where)
+
+
+def check_points(mark, v, shown, s, maps, where):
+    wanted = np.stack([s.x(v["x"]), s.y(v["y"])], 1)
+    near(points(shown["d"]), wanted[~np.isnan(wanted).any(1)], where)
+
+
+def check_arrows(mark, v, shown, s, maps, where):
+    tails = np.stack([s.x(v["x"]), s.y(v["y"])], 1)
+    heads = np.stack([s.x(v["x"] + v["dx"]), s.y(v["y"] + v["dy"])], 1)
+    length = np.hypot(*(heads - tails).T)
+    drawn = points(shown["d"]).reshape(-1, 5, 2)  # shaft: 2 points; head: 3
+    if not (np.abs(length - 0.5) < 0.02).any():  # shorter ones are left out
+        near(drawn[:, 0], tails[length > 0.5], where)
+        near(drawn[:, 1], heads[length > 0.5], where)
+
+
+def check_rule(mark, v, shown, s, maps, where):
+    pattern = r"M(-?[\d.]+) 0V" if mark["vertical"] else r"M0 (-?[\d.]+)H"
+    drawn = np.array(re.findall(pattern, shown["d"]), dtype=float)
+    at = v["at"][~np.isnan(v["at"])]
+    near(drawn, s.x(at) if mark["vertical"] else s.y(at), where)
+
+
+def pixels(shown: dict[str, Any]) -> np.ndarray:
+    png = base64.b64decode(shown["png"].split(",")[1])
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), dtype=int)
+
+
+def check_images(mark, v, shown, s, maps, where):
+    drawn, gap = pixels(shown), mark["gap"]
+    rows, columns, h, w = v["pixels"].shape
+    assert drawn.shape[:2] == (rows * (h + gap) - gap, columns * (w + gap) - gap), where
+    grey = np.clip((v["pixels"] - mark["vmin"]) / (mark["vmax"] - mark["vmin"]), 0, 1) * 255
+    for r in range(rows):
+        for c in range(columns):
+            cell = drawn[r * (h + gap) :, c * (w + gap) :][:h, :w]
+            assert (cell[..., 3] == 255).all(), f"{where}: picture {r}, {c} has holes"
+            assert np.abs(cell[..., :3] - grey[r, c, ..., None]).max() <= 1, f"{where}: {r}, {c}"
+
+
+def check_heatmap(mark, v, shown, s, maps, where):
+    drawn = pixels(shown)[::-1]  # the first row of z is at the bottom
+    stops = maps["diverging" if mark["diverging"] else "sequential"]
+    stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in stops])
+    part = np.clip((v["z"] - mark["vmin"]) / (mark["vmax"] - mark["vmin"]), 0, 1)
+    at = part * (len(stops) - 1)
+    low = np.minimum(at.astype(int), len(stops) - 2)
+    colour = stops[low] + (at - low)[..., None] * (stops[low + 1] - stops[low])
+    assert np.abs(drawn[..., :3] - colour).max() <= 2, f"{where}: a colour is wrong"
+    x, y = v["x"], v["y"]
+    dx, dy = (x[1] - x[0]) / 2, (y[1] - y[0]) / 2
+    left, right = s.x([x[0] - dx, x[-1] + dx])
+    bottom, top = s.y([y[0] - dy, y[-1] + dy])
+    near(np.array(shown["box"]), np.array([left, top, right - left, bottom - top]), where)
+
+
+CHECKS = {
+    "curve": check_curve,
+    "gaussians": check_gaussians,
+    "histogram": check_histogram,
+    "points": check_points,
+    "images": check_images,
+    "heatmap": check_heatmap,
+    "arrows": check_arrows,
+    "rule": check_rule,
+}
+
+
+# ---- every page ----------------------------------------------------------------------------------
+
+
+def test_the_book_is_built():
+    assert BUILT, f"no pages in {HTML}: run `make book` first"
+    absent = [name for name in toc_pages() if name not in BUILT]
+    assert not absent, f"in _toc.yml but not built: {absent}; run `make book` first"
+    assert ALIVE, "no page has a live figure"
+
+
+def test_nothing_leaves_and_nothing_complains(opened):
+    settle(opened.page)
+    assert opened.left == []
+    assert opened.missing == []
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_over_http(name, desk, site):
+    opened = open_page(desk, site, name)
+    settle(opened.page)
+    assert (opened.left, opened.missing, opened.complaints) == ([], [], [])
+    assert opened.page.locator(".lf").count() == len(opened.states)
+    for state, seen in zip(opened.states, look(opened.page), strict=True):
+        check_drawn(state, seen)
+    opened.page.close()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_builders_own_pages_ask_nobody(name, desk):
+    """Search, the index of names; and a redirect leads to a page."""
+    text = (HTML / name).read_text(encoding="utf-8")
+    target = re.search(r'http-equiv="refresh" content="0; *url=([^"]+)"', text, re.IGNORECASE)
+    if target:
+        assert (HTML / name).parent.joinpath(target[1]).exists()
+        return
+    opened = open_page(desk, HTML.as_uri(), name)
+    assert opened.left == []
+    opened.page.close()
+
+
+def test_maths_is_typeset(opened):
+    page = opened.page
+    written = page.locator(".math:not(.mathjax_ignore *)").count()
+    bare = page.locator(".math:not(.mathjax_ignore *):not(:has(mjx-container))")
+    assert bare.all_inner_texts() == []
+    assert page.locator("mjx-container").count() >= written
+    assert page.locator("mjx-merror, [data-mjx-error]").all_inner_texts() == []
+
+
+def test_weights(opened):
+    source = SOURCE[opened.name]
+    assert len(source.encode()) <= PAGE_BYTES
+    figures = [len(text.encode()) for text in FIGURE.findall(source)]
+    assert len(figures) == len(opened.states)
+    assert max(figures, default=0) <= FIGURE_BYTES
+
+
+def test_pictures_have_words(opened):
+    """Each picture of the text says what it shows."""
+    silent = opened.page.locator("article img:not([alt]), article img[alt='']")
+    assert silent.evaluate_all("(all) => all.map((e) => e.src.slice(0, 80))") == []
+
+
+def test_light_and_dark(opened):
+    """Text stays legible in both themes, on the page and in the figures."""
+    page = opened.page
+    colours = {}
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_function("(t) => document.documentElement.dataset.theme === t", arg=theme)
+        settle(page)
+        for place in ("article p, article td, article li", ".lf-title", ".lf-control output"):
+            seen = page.locator(place).evaluate_all(INK)
+            assert all(contrast(*pair) >= 4.5 for pair in seen), (theme, place, seen)
+        colours[theme] = (
+            page.locator("body").evaluate("(e) => getComputedStyle(e).backgroundColor"),
+            page.locator(".lf path.lf-line").evaluate_all(
+                "(a) => a.map((e) => getComputedStyle(e).stroke)"
+            ),
+        )
+        for state, seen in zip(opened.states, look(page), strict=True):
+            check_drawn(state, seen)  # heat maps have the theme's colours
+    page.emulate_media(color_scheme="light")
+    assert colours["light"][0] != colours["dark"][0]
+    assert all(a != b for a, b in zip(colours["light"][1], colours["dark"][1], strict=True))
+
+
+# the colour of the text, and that of the nearest painted box behind it
+INK = """(all) => all.slice(0, 12).map((e) => {
+  const ink = getComputedStyle(e).color;
+  let behind = e, paper = "";
+  while (behind) {
+    paper = getComputedStyle(behind).backgroundColor;
+    if (!/, 0\\)$|transparent/.test(paper)) break;
+    behind = behind.parentElement;
+  }
+  return [ink, behind ? paper : "rgb(255, 255, 255)"];
+})"""
+
+
+def contrast(ink: str, paper: str) -> float:
+    """The contrast ratio of two CSS colours (WCAG)."""
+
+    def luminance(colour: str) -> float:
+        rgb = np.array(re.findall(r"[\d.]+", colour)[:3], dtype=float) / 255
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(ink), luminance(paper)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_on_a_phone(opened):
+    page = opened.page
+    page.set_viewport_size(PHONE)
+    settle(page)
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    beyond = page.evaluate(BEYOND, PHONE["width"]) if width > PHONE["width"] else []
+    figures = page.locator(".lf").evaluate_all(
+        "(all) => all.map((e) => [e.scrollWidth - e.clientWidth, e.getBoundingClientRect().right])"
+    )
+    drawn = look(page)
+    page.set_viewport_size(DESK)
+    settle(page)
+    assert width <= PHONE["width"], beyond
+    assert all(inside <= 1 and right <= PHONE["width"] for inside, right in figures)
+    for state, seen in zip(opened.states, drawn, strict=True):
+        check_drawn(state, seen)
+
+
+BEYOND = """(width) => [...document.querySelectorAll("main *")]
+  .filter((e) => e.getBoundingClientRect().right > width + 1)
+  .slice(0, 5).map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`)"""
+
+
+# ---- every live figure ---------------------------------------------------------------------------
+
+
+def test_figures_show_python_s_numbers(opened):
+    drawn = look(opened.page)
+    assert len(drawn) == len(opened.states)
+    for state, seen in zip(opened.states, drawn, strict=True):
+        assert seen["pos"] == state["pos"], "a figure opens at its start"
+        check_drawn(state, seen)
+
+
+def put(page: Page, k: int, pos: list[int]) -> None:
+    """Put the controls of figure k to the given positions."""
+    page.locator(".lf").nth(k).evaluate(
+        """(lf, pos) => lf.querySelectorAll(".lf-control :is(input, select)").forEach((c, i) => {
+          c.value = pos[i]; c.dispatchEvent(new Event("input")); })""",
+        pos,
+    )
+
+
+def changes_something(page: Page, k: int, i: int, state: dict[str, Any]) -> bool:
+    """Whether control i of figure k changes the drawing with the other controls half-way.
+
+    At the start it may rightly change nothing: at t = 0 all schedules are alike.
+    """
+    middle = [len(control["values"]) // 2 for control in state["spec"]["controls"]]
+    drawn = set()
+    for at in range(len(state["spec"]["controls"][i]["values"])):
+        middle[i] = at
+        put(page, k, middle)
+        drawn.add(drawing(look(page, k)))
+        if len(drawn) > 1:
+            return True
+    return False
+
+
+def controls(opened: Opened, kind: str) -> Iterator[tuple[int, int, dict[str, Any], Any]]:
+    """(figure, control, state, element) of every control of a kind, each figure at its start."""
+    for k, state in enumerate(opened.states):
+        for i, control in enumerate(state["spec"]["controls"]):
+            if control["kind"] == kind and len(control["values"]) > 1:
+                put(opened.page, k, state["pos"])
+                figure = opened.page.locator(".lf").nth(k)
+                yield k, i, state, figure.locator(".lf-control").nth(i).locator("input, select")
+
+
+def test_sliders_by_keyboard(opened):
+    page = opened.page
+    for k, i, state, slider in controls(opened, "slider"):
+        control, start = state["spec"]["controls"][i], state["pos"][i]
+        last = len(control["values"]) - 1
+        before, changed = look(page, k), False
+        slider.focus()
+        other = "ArrowLeft" if start == last else "ArrowRight"
+        for key, at in ((other, start + (1 if start < last else -1)), ("End", last), ("Home", 0)):
+            page.keyboard.press(key)
+            seen = look(page, k)
+            assert seen["pos"][i] == at, f"{control['label']}: {key}"
+            unit = f" {control['unit']}" if control["unit"] else ""
+            assert seen["said"][i] == f"{control['label']} {control['values'][at]}{unit}"
+            check_drawn(state, seen)
+            changed |= drawing(seen) != drawing(before)
+        changed = changed or changes_something(page, k, i, state)
+        assert changed, f"{state['spec']['title']!r}: {control['label']!r} changes nothing"
+        assert slider.get_attribute("aria-label") == control["label"]
+
+
+def test_sliders_by_mouse(opened):
+    page = opened.page
+    for k, i, state, slider in controls(opened, "slider"):
+        last = len(state["spec"]["controls"][i]["values"]) - 1
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        y = box["y"] + box["height"] / 2
+        shown = []
+        for part in (0.03, 0.97):
+            page.mouse.click(box["x"] + part * box["width"], y)
+            shown.append(look(page, k))
+        page.mouse.down()  # at the right end: drag to the middle
+        page.mouse.move(box["x"] + 0.5 * box["width"], y, steps=2)
+        page.mouse.up()
+        shown.append(look(page, k))
+        at = [seen["pos"][i] for seen in shown]
+        assert at[0] <= 0.1 * last + 1 and at[1] >= 0.9 * last - 1 and at[0] < at[1]
+        assert abs(at[2] - last / 2) <= 0.1 * last + 1, "dragging"
+        for seen in shown:
+            check_drawn(state, seen)
+
+
+def test_choices(opened):
+    page = opened.page
+    for k, i, state, choice in controls(opened, "choice"):
+        control, start = state["spec"]["controls"][i], state["pos"][i]
+        before, changed = look(page, k), False
+        for at, text in enumerate(control["values"]):
+            choice.select_option(label=text)
+            seen = look(page, k)
+            assert (seen["pos"][i], seen["said"][i]) == (at, text)
+            check_drawn(state, seen)
+            changed |= drawing(seen) != drawing(before)
+        changed = changed or changes_something(page, k, i, state)
+        assert changed, f"{state['spec']['title']!r}: {control['label']!r} changes nothing"
+        put(page, k, state["pos"])
+        choice.focus()
+        page.keyboard.type(control["values"][(start + 1) % len(control["values"])][:12])
+        page.keyboard.press("Enter")
+        assert choice.get_attribute("aria-label") == control["label"]
+        page.wait_for_function(
+            "([e, at]) => e.selectedIndex !== at", arg=[choice.element_handle(), start]
+        )
+        check_drawn(state, look(page, k))
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_play(opened, motion):
+    """Play moves its slider until it is paused; with less motion, from stored frame to frame."""
+    page = opened.page
+    page.emulate_media(reduced_motion=motion)
+    for k, i, state, slider in controls(opened, "slider"):
+        control = state["spec"]["controls"][i]
+        if not control.get("play"):
+            continue
+        figure = page.locator(".lf").nth(k)
+        button = figure.get_by_role("button", name=f"Play {control['label']}", exact=True)
+        before = look(page, k)
+        button.click()
+        pause = figure.get_by_role("button", name=f"Pause {control['label']}", exact=True)
+        page.wait_for_function(
+            "([e, at]) => Number(e.value) !== at", arg=[slider.element_handle(), before["pos"][i]]
+        )
+        if motion == "reduce":
+            check_drawn(state, look(page, k))
+        if pause.count():  # a short run may have ended
+            pause.click()
+        stopped = look(page, k)
+        assert button.count() == 1
+        settle(page)
+        assert look(page, k) == stopped
+        check_drawn(state, stopped)
+        put(page, k, state["pos"])
+    page.emulate_media(reduced_motion="no-preference")
+
+
+def test_figures_are_independent_and_named(opened):
+    page = opened.page
+    names = page.locator(".lf").evaluate_all("(all) => all.map((e) => e.ariaLabel)")
+    assert names == [state["spec"]["title"] for state in opened.states]
+    described = page.locator(".lf .lf-alt").all_text_contents()
+    assert described == [state["spec"]["alt"] for state in opened.states]
+    assert all(len(text) > 20 for text in described)
+    ids = page.evaluate("() => [...document.querySelectorAll('.lf [id]')].length")
+    assert ids == 0, "a figure has no ids, so two of them cannot clash"
+    for k, state in enumerate(opened.states):
+        put(page, k, state["pos"])
+    if len(opened.states) > 1:
+        others = [drawing(seen) for seen in look(page)][1:]
+        page.locator(".lf").nth(0).locator("input, select").first.focus()
+        page.keyboard.press("End")
+        page.keyboard.press("Home")
+        assert [drawing(seen) for seen in look(page)][1:] == others
+
+
+@pytest.mark.parametrize("name", ALIVE)
+def test_without_javascript(name, browser):
+    """A still picture with its words stands where the figure would be."""
+    with browser.new_context(viewport=DESK, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{HTML.as_uri()}/{name}")
+        stills = page.locator("img.lf-still")
+        assert stills.count() == len(STATE.findall(SOURCE[name]))
+        for still in stills.all():
+            box = still.bounding_box()
+            assert box["width"] > 200 and box["height"] > 80
+            assert still.get_attribute("alt")

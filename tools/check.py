@@ -1,0 +1,171 @@
+"""Build the book, lint, or run everything that must pass: what the Makefile's targets do.
+
+    python tools/check.py book    strict build into _build/html
+    python tools/check.py lint    ruff (notebooks too), codespell, mypy
+    python tools/check.py test    all stages, then a summary; exits with 1 if one failed
+
+Uses the standard library alone, and the tools of the environment it runs in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import browser
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+BIN = Path(sys.executable).parent
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+IN_BROWSER = ["tests/test_pages.py", "tests/test_lab.py"]
+COVERAGE = 95  # per cent of the lines of ddpm_lite
+CELL_TIMEOUT = 120  # seconds
+COUNTS = re.compile(r"(\d+) (passed|failed|error)")
+
+
+@dataclass
+class Stage:
+    """One line of the summary."""
+
+    name: str
+    commands: Sequence[Sequence[str]] = ()
+    action: Callable[[], int] | None = None
+    seconds: float = 0.0
+    passed: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> None:
+        print(f"\n=== {self.name} ===", flush=True)
+        start = time.perf_counter()
+        codes = [self.call(command) for command in self.commands]
+        if self.action:
+            codes.append(self.action())
+        self.passed = not any(codes)
+        self.seconds = time.perf_counter() - start
+
+    def call(self, command: Sequence[str]) -> int:
+        """Run one command, show what it prints, and keep pytest's counts."""
+        print("$", " ".join(command).replace(f"{BIN}/", ""), flush=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        last = ""
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            last = line if COUNTS.search(line) else last
+        for number, kind in COUNTS.findall(last):
+            kind = "failed" if kind == "error" else kind
+            self.counts[kind] = self.counts.get(kind, 0) + int(number)
+        return process.wait()
+
+
+def tool(name: str, *arguments: str) -> list[str]:
+    """A command-line tool of this environment."""
+    return [str(BIN / name), *arguments]
+
+
+def build_book(everything: bool = False) -> int:
+    """Build the pages; warnings are errors. Shows the warnings, not the noise."""
+    start = time.perf_counter()
+    command = tool("jupyter-book", "build", ".", "-W", "--keep-going", "-n")
+    # without colours the warnings can be found; the build writes nothing beside _build
+    environment = {**os.environ, "NO_COLOR": "1"}
+    done = subprocess.run(
+        [*command, "--all"] if everything else command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        lines = done.stdout.splitlines()
+        found = [line for line in lines if re.search("WARNING|ERROR|[A-Z]\\w+Error", line)]
+        print("\n".join(found or lines[-40:]))
+        print(f"The book was not built: {len(found)} warnings (each counts as an error).")
+        return 1
+    print(f"The book is built ({seconds:.0f} s). Open {(HTML / 'index.html').as_uri()}")
+    return 0
+
+
+def find_browser() -> int:
+    """A browser for the tests of the pages: found, else installed; its path goes to the tests."""
+    path = browser.find() or browser.install()
+    if path is None:
+        print(browser.ADVICE)
+        return 1
+    print(f"browser: {path}")
+    os.environ[browser.VARIABLE] = path
+    return 0
+
+
+def lint() -> Stage:
+    return Stage(
+        "lint",
+        [
+            tool("ruff", "check", "--no-cache", "."),
+            tool("codespell"),
+            tool("mypy", "ddpm_lite"),
+        ],
+    )
+
+
+def stages() -> list[Stage]:
+    """Everything, the quick first."""
+    unit = [*PYTEST, "tests", *(f"--ignore={path}" for path in IN_BROWSER), "-n", "2"]
+    coverage = ["--cov=ddpm_lite", "--cov-report=term", f"--cov-fail-under={COVERAGE}"]
+    outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
+    parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel
+    pages = [*PYTEST, *(path for path in IN_BROWSER if (ROOT / path).exists())]
+    return [
+        lint(),
+        Stage("notebooks are clean", [[sys.executable, "tools/notebooks.py", "check"]]),
+        Stage("unit tests", [[*unit, *parallel[2:], *coverage]]),
+        Stage("stored outputs (nbval)", [[*outputs, *parallel, "book"]]),
+        Stage("strict build", action=lambda: build_book(everything=True)),
+        Stage("a browser", action=find_browser),
+        Stage("pages in a browser", [pages]),
+    ]
+
+
+def summary(done: Sequence[Stage]) -> int:
+    """Print what ran, how long, and the verdict; the exit code."""
+    counts = {kind: sum(s.counts.get(kind, 0) for s in done) for kind in ("passed", "failed")}
+    print("\n=== summary ===")
+    for stage in done:
+        tests = f"{stage.counts.get('passed', 0):,} tests" if stage.counts else ""
+        verdict = "passed" if stage.passed else "FAILED"
+        print(f"{stage.name:<24}{verdict:<8}{stage.seconds:7.1f} s   {tests}")
+    failed = [stage.name for stage in done if not stage.passed]
+    print(f"{'all of it':<24}{'FAILED' if failed else 'passed':<8}", end="")
+    print(f"{sum(stage.seconds for stage in done):7.1f} s")
+    print(f"Failed: {', '.join(failed)}" if failed else "Everything passed.")
+    print(f"{counts['passed']} passed, {counts['failed']} failed")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    command = sys.argv[1] if len(sys.argv) == 2 else ""
+    if command == "book":
+        return build_book()
+    if command not in ("lint", "test"):
+        print(__doc__)
+        return 2
+    plan = [lint()] if command == "lint" else stages()
+    for stage in plan:
+        stage.run()
+    return summary(plan)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
