@@ -52,11 +52,11 @@ $(BIN)/python:
 # The stamps make a second run quick: they say what was installed from which requirements.txt.
 $(VENV)/.book: requirements.txt | $(BIN)/python
 	@echo "Installing what the book needs (once; about a minute)"
-	@$(PIP) install --quiet --constraint requirements.txt $(BOOK_PACKAGES)
+	@$(PIP) install -qq --constraint requirements.txt $(BOOK_PACKAGES)
 	@touch $@
 
 $(VENV)/.env: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing the whole environment (once; some minutes, 2 GB and more)"
-	@$(PIP) install --quiet --requirement requirements.txt
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) install -qq --requirement requirements.txt
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.book $@

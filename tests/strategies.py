@@ -30,6 +30,10 @@ class Case(NamedTuple):
     z: Tensor
 
 
+def numbers(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -39,7 +43,7 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 def from_betas(*betas: float) -> NoiseSchedule:
-    return NoiseSchedule(torch.tensor([0.0, *betas], dtype=torch.float64))
+    return NoiseSchedule(numbers(0, *betas))
 
 
 def schedules(max_T: int = 30) -> st.SearchStrategy[NoiseSchedule]:

@@ -5,6 +5,7 @@ These read the notebooks as they are stored. That the outputs are true is nbval'
 
 import ast
 import re
+import runpy
 import statistics
 import sys
 from pathlib import Path
@@ -233,7 +234,9 @@ def test_the_api_page_has_every_module():
     modules = {".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files}
     public = {m for m in modules if not m.endswith("__init__")}
     listed = set(re.findall(r"autoapimodule:: ([\w.]+)", (BOOK / "api.md").read_text()))
-    internal = {f"ddpm_lite.live.{name}" for name in ("axes", "packing", "palette", "still")}
+    internal = {
+        f"ddpm_lite.live.{name}" for name in ("axes", "packing", "palette", "panels", "still")
+    }
     assert listed == public - internal
 
 
@@ -248,6 +251,19 @@ def test_the_book_builds_from_pinned_packages_alone():
     names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]
     assert len(set(names)) == len(names)
     assert set(packages) <= set(names)
+
+
+def test_the_stylesheet_repeats_the_palette():
+    palette = runpy.run_path(str(ROOT / "ddpm_lite" / "live" / "palette.py"))["PALETTE"]
+    css = (BOOK / "_static" / "custom.css").read_text()
+    for name, role in {"verified": "truth", "rule": "model"}.items():
+        assert tuple(re.findall(rf"--book-{name}: (#\w+);", css)) == palette[role]
+
+
+def test_the_readme_example_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    exec(code, {})
+    assert float(capsys.readouterr().out.split(": ")[1]) < 0.1
 
 
 # ---- the ledger's own reading --------------------------------------------------------------------

@@ -40,6 +40,7 @@ from ddpm_lite.live import (
 from ddpm_lite.live.axes import ticks
 from ddpm_lite.live.packing import pack_field, unpack_field
 from ddpm_lite.live.palette import MAPS, PALETTE
+from ddpm_lite.live.still import mathtext
 
 ROOT = Path(__file__).resolve().parents[1]
 X = np.linspace(-1, 1, 21)
@@ -202,6 +203,11 @@ def test_still_picture_shows_every_mark_at_the_start():
     for name in ("a", "b", "c"):  # and every panel is drawn
         alone = small(lambda k, n=name: {n: all_marks(k)[n]}, panels={name: Panel()})
         assert (still(alone)[..., 3] > 0).mean() > 0.02
+
+
+def test_labels_have_subscripts_and_dollars():
+    assert mathtext("q(x_{t−1} | x_t)") == (r"q(x$_{\mathregular{t−1}}$ | x$_{\mathregular{t}}$)")
+    assert mathtext("x_start costs 5 $") == r"x_start costs 5 \$"
 
 
 def test_dashes_tell_labelled_lines_apart():

@@ -6,6 +6,7 @@ from strategies import bad, check_bad, normal
 from torch.testing import assert_close
 
 from ddpm_lite.networks import MLP
+from ddpm_lite.oracle import grid, sampled_density
 from ddpm_lite.sampling import sample
 from ddpm_lite.schedule import linear_schedule
 
@@ -23,6 +24,15 @@ def test_output_has_the_shape_and_dtype_of_x_t(dim, shape):
     assert mlp(dim=dim)(x, T3).shape == shape
     assert mlp(dim=dim).double()(x.double(), T3).dtype == torch.float64
     assert mlp(dim=dim).bfloat16()(x.bfloat16(), T3).dtype == torch.bfloat16
+
+
+def test_weights_of_another_dtype_are_no_obstacle():
+    """Grids are float64, networks float32: like the exact denoiser, it answers as asked."""
+    x, model = normal(3), mlp()
+    answer = model(x, T3)
+    assert answer.dtype == torch.float64
+    assert_close(answer.float(), model(x.float(), T3), rtol=1e-4, atol=1e-5)
+    assert sampled_density(model, linear_schedule(3), grid(-20, 20, 512)).dtype == torch.float64
 
 
 @pytest.mark.parametrize(("dim", "width", "depth"), [(1, 8, 1), (2, 16, 3), (3, 4, 6)])

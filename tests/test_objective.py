@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, cases, check_bad, floats, from_betas, normal, schedules
+from strategies import bad, cases, check_bad, floats, from_betas, normal, numbers, schedules
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
@@ -35,7 +35,7 @@ def test_loss_is_the_mean_squared_error_at_x_t(case):
 @given(cases(), st.data())
 def test_weighted_loss_weighs_each_sample_by_its_t(case, data):
     n = case.schedule.T + 1
-    weight = torch.tensor(data.draw(st.lists(floats(0, 5), min_size=n, max_size=n))).double()
+    weight = numbers(*data.draw(st.lists(floats(0, 5), min_size=n, max_size=n)))
     loss = simple_loss(lambda x, t: case.z, case.schedule, case.x_0, case.t, case.eps, weight)
     per_sample = [float(((case.z[b] - case.eps[b]) ** 2).mean()) for b in range(len(case.t))]
     expected = sum(
@@ -64,7 +64,7 @@ def test_weights_are_the_kl_of_two_reverse_steps(schedule, which, x_0, eps_error
         return
     variance = variances(schedule)[which]
     t = torch.arange(2, schedule.T + 1)
-    x_0, eps = torch.full(t.shape, x_0).double(), normal(len(t))
+    x_0, eps = numbers(x_0).expand(len(t)), normal(len(t))
     x_t = q_sample(schedule, x_0, t, eps)
     x_0_hat = predict_x_0(schedule, x_t, t, eps + eps_error)
     mean, mean_hat = (posterior(schedule, x, x_t, t)[0] for x in (x_0, x_0_hat))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from strategies import bad, check_bad, floats, mixtures, normal, schedules
+from strategies import bad, check_bad, floats, mixtures, normal, numbers, schedules
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -134,7 +134,7 @@ def test_diffused_is_the_law_of_q_sample_of_samples():
 def test_x_0_and_eps_by_quadrature(mixture, schedule, data):
     """E[x_0 | x_t] and E[eps | x_t]: weigh a grid of x_0 by q(x_0) q(x_t | x_0)."""
     t = data.draw(st.integers(1, schedule.T))
-    x_t = torch.tensor(data.draw(st.lists(floats(-3, 3), min_size=1, max_size=4))).double()
+    x_t = numbers(*data.draw(st.lists(floats(-3, 3), min_size=1, max_size=4)))
     now = torch.full(x_t.shape, t)
     alpha_bar = schedule.alpha_bar[t]
     grid_0 = torch.linspace(-14, 14, 20001, dtype=torch.float64)
@@ -237,7 +237,7 @@ def test_reverse_density_is_a_density_with_the_moments_of_the_posterior(mixture,
     jump = log_density(x_t, alpha_bar.sqrt() * x, 1 - alpha_bar)
     weight = (jump + mixture.log_prob(x)).softmax(0)  # q(x_0 | x_t)
     x_0 = (weight * x).sum()
-    now, here = torch.tensor([t]), torch.tensor([x_t]).double()
+    now, here = torch.tensor([t]), numbers(x_t)
     mean, var = posterior(schedule, x_0[None], here, now)
     slope = posterior(schedule, x_0[None] + 1, here, now)[0] - mean
     assert_close((p * x).sum(), mean[0], rtol=1e-8, atol=1e-8)
@@ -261,7 +261,7 @@ def test_reverse_density_averaged_over_x_t_is_the_law_one_step_earlier(t):
 # densities pushed on a grid
 
 
-@given(mixtures(), floats(-1, 1), floats(-1, 1), st.one_of(st.just(0.0), floats(0.01, 1)))
+@given(mixtures(), floats(-1, 1), floats(-1, 1), st.one_of(st.just(0.0), floats(0.05, 1)))
 def test_push_keeps_mass_mean_and_variance(mixture, slope, shift, std):
     """Of an affine map: the mean is mapped, the variance is slope^2 var + std^2."""
     x = grid(-16, 16, 2048)
@@ -330,7 +330,7 @@ def test_sampled_density_of_one_gaussian_is_gaussian(mean_0, std_0, schedule, da
     step = data.draw(st.sampled_from([s.values[0] for s in STEPS]))
     model = GaussianMixture([1], [mean_0], [std_0]).denoiser(schedule)
     mean, var = 0.0, 1.0
-    points, z = torch.tensor([0.0, 1.0, 0.0]).double(), torch.tensor([0.0, 0.0, 1.0]).double()
+    points, z = numbers(0, 1, 0), numbers(0, 0, 1)
     times = timestep_grid(schedule.T, steps).tolist()
     for t, s in zip(times, times[1:], strict=False):
         t_now, s_now = torch.full((3,), t), torch.full((3,), s)
@@ -342,7 +342,7 @@ def test_sampled_density_of_one_gaussian_is_gaussian(mean_0, std_0, schedule, da
     moments = total(x, density), total(x, density * x), total(x, density * (x - mean) ** 2)
     assert_close(moments, (1.0, float(mean), float(var)), rtol=1e-6, atol=1e-6)
     cumulative = stats.norm.cdf(x, float(mean), float(var) ** 0.5)
-    if var > 1e-3:
+    if var > 0.05:  # else the midpoint rule for the CDF is too coarse
         ours = density.cumsum(0) * (x[1] - x[0]) - density * (x[1] - x[0]) / 2
         assert_close(ours.numpy(), cumulative, rtol=0, atol=1e-4)
 

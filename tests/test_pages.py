@@ -504,6 +504,11 @@ def test_figures_show_python_s_numbers(opened):
         check_drawn(state, seen)
 
 
+def without_marks(text: str) -> str:
+    """A label as it is read: "x_{t−1}" shows as x with t−1 below."""
+    return re.sub(r"_(?:\{([^}]*)\}|(\w)(?!\w))", r"\1\2", text)
+
+
 def put(page: Page, k: int, pos: list[int]) -> None:
     """Put the controls of figure k to the given positions."""
     page.locator(".lf").nth(k).evaluate(
@@ -640,6 +645,8 @@ def test_figures_are_independent_and_named(opened):
     page = opened.page
     names = page.locator(".lf").evaluate_all("(all) => all.map((e) => e.ariaLabel)")
     assert names == [state["spec"]["title"] for state in opened.states]
+    shown = page.locator(".lf-title").all_text_contents()
+    assert shown == [without_marks(name) for name in names]
     described = page.locator(".lf .lf-alt").all_text_contents()
     assert described == [state["spec"]["alt"] for state in opened.states]
     assert all(len(text) > 20 for text in described)

@@ -7,7 +7,17 @@ import sympy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, cases, check_bad, earlier, floats, from_betas, normal, schedules
+from strategies import (
+    bad,
+    cases,
+    check_bad,
+    earlier,
+    floats,
+    from_betas,
+    normal,
+    numbers,
+    schedules,
+)
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample, q_step
@@ -16,10 +26,6 @@ from ddpm_lite.posterior import posterior, step_variances
 from ddpm_lite.schedule import linear_schedule
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def one(x: float) -> torch.Tensor:
-    return torch.tensor([x], dtype=torch.float64)
 
 
 def walked(schedule, s: int, t: int) -> tuple[float, float]:
@@ -36,7 +42,9 @@ def test_moments_by_quadrature(schedule, data):
     t = data.draw(st.integers(1, schedule.T))
     s = data.draw(st.integers(0, t - 1))
     x_0, x_t = data.draw(floats(-3, 3)), data.draw(floats(-3, 3))
-    mean, var = posterior(schedule, one(x_0), one(x_t), torch.tensor([t]), torch.tensor([s]))
+    mean, var = posterior(
+        schedule, numbers(x_0), numbers(x_t), torch.tensor([t]), torch.tensor([s])
+    )
     if s == 0:
         assert mean == x_0 and var == 0
         return
@@ -117,9 +125,9 @@ def test_sympy_completes_the_square():
 
     # ... and the numbers of the code.
     schedule = from_betas(0.2, 0.5)  # alpha_bar_1 = 0.8, beta_2 = 0.5
-    ours = posterior(schedule, one(0.7), one(-1.1), torch.tensor([2]))
+    ours = posterior(schedule, numbers(0.7), numbers(-1.1), torch.tensor([2]))
     values = {beta: 0.5, a_bar: 0.8, x_0: 0.7, x_t: -1.1}
-    theirs = [one(float(formula.subs(values))) for formula in (mean, 1 / curvature)]
+    theirs = [numbers(float(formula.subs(values))) for formula in (mean, 1 / curvature)]
     assert_close(list(ours), theirs, **EXACT)
 
 
@@ -159,7 +167,7 @@ def test_gradients_dtypes_and_layouts():
         assert_close(var.double(), exact_var, rtol=rounding, atol=0)
     leaf = x_0.clone().requires_grad_()
     posterior(schedule, leaf, x_t, t)[0].sum().backward()
-    assert_close(leaf.grad[0], torch.ones(2).double(), **EXACT)
+    assert_close(leaf.grad[0], numbers(1, 1), **EXACT)
 
 
 def test_one_step_there_and_the_posterior_back():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, cases, check_bad, earlier, floats, normal, schedules
+from strategies import bad, cases, check_bad, earlier, floats, normal, numbers, schedules
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
@@ -256,7 +256,7 @@ def upgraded(scheduler, schedule):
     """Their tables are float32: put ours in their place, so that steps compare to 1e-12."""
     scheduler.betas, scheduler.alphas = schedule.beta[1:], schedule.alpha[1:]
     scheduler.alphas_cumprod = schedule.alpha_bar[1:]
-    scheduler.final_alpha_cumprod = torch.tensor(1.0).double()
+    scheduler.final_alpha_cumprod = numbers(1)
     return scheduler
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +23,13 @@ import browser
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "_build" / "html"
+DOCTREES = ROOT / "_build" / ".doctrees"
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 IN_BROWSER = ["tests/test_pages.py", "tests/test_lab.py"]
 COVERAGE = 95  # per cent of the lines of ddpm_lite
 CELL_TIMEOUT = 120  # seconds
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 COUNTS = re.compile(r"(\d+) (passed|failed|error)")
 
 
@@ -76,22 +79,20 @@ def build_book(everything: bool = False) -> int:
     """Build the pages; warnings are errors. Shows the warnings, not the noise."""
     start = time.perf_counter()
     command = tool("jupyter-book", "build", ".", "-W", "--keep-going", "-n")
-    # without colours the warnings can be found; the build writes nothing beside _build
-    environment = {**os.environ, "NO_COLOR": "1"}
     done = subprocess.run(
         [*command, "--all"] if everything else command,
         cwd=ROOT,
-        env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     seconds = time.perf_counter() - start
     if done.returncode:
-        lines = done.stdout.splitlines()
+        lines = COLOURS.sub("", done.stdout).splitlines()
         found = [line for line in lines if re.search("WARNING|ERROR|[A-Z]\\w+Error", line)]
         print("\n".join(found or lines[-40:]))
         print(f"The book was not built: {len(found)} warnings (each counts as an error).")
+        shutil.rmtree(DOCTREES, ignore_errors=True)  # so that the next build warns again
         return 1
     print(f"The book is built ({seconds:.0f} s). Open {(HTML / 'index.html').as_uri()}")
     return 0

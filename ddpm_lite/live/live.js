@@ -9,13 +9,35 @@ const ICONS = { play: "M7 4v16l13-8z", pause: "M6 4h4v16H6zM14 4h4v16h-4z" };
 function add(parent, tag, attributes = {}, text) {
   const svg = parent.namespaceURI === NS || tag === "svg";
   const e = svg ? document.createElementNS(NS, tag) : document.createElement(tag);
-  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
   if (text !== undefined) e.textContent = text;
   parent.append(e);
+  return set(e, attributes);
+}
+
+function set(e, attributes) {
+  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
   return e;
 }
 
+function place(e, x, y, w, h, W, H) { // in per cent, so that the figure may be scaled (in print)
+  const share = (part, whole) => `${(100 * part) / whole}%`;
+  Object.assign(e.style, { left: share(x, W), top: share(y, H), width: share(w, W), height: share(h, H) });
+}
+
 const minus = (number) => String(number).replaceAll("-", "−");
+
+// Text with subscripts: "q(x_t | x_{t−1})". As in the labels of Python, "_" before one letter or {...}.
+function write(parent, text) {
+  const svg = parent.namespaceURI === NS;
+  text.split(/_(\{[^}]*\}|[0-9A-Za-zα-ω](?![0-9A-Za-z]))/).forEach((part, i, all) => {
+    if (!part) return;
+    const low = i % 2, word = low ? part.replace(/[{}]/g, "") : part;
+    if (svg) add(parent, "tspan", low ? { class: "lf-sub", dy: 3 } : all[i - 1] ? { dy: -3 } : {}, word);
+    else if (low) add(parent, "sub", {}, word);
+    else parent.append(word);
+  });
+  return parent;
+}
 
 // ---- stored numbers --------------------------------------------------------------------------
 
@@ -158,17 +180,15 @@ function paintHeatmap(mark, v, canvas, s, table) {
   const dx = (v.x[1] - v.x[0]) / 2, dy = (v.y[1] - v.y[0]) / 2;
   const left = s.X(v.x[0] - dx), right = s.X(v.x[nx - 1] + dx);
   const top = s.Y(v.y[ny - 1] + dy), bottom = s.Y(v.y[0] - dy);
-  Object.assign(canvas.style, {
-    left: `${(100 * left) / s.w}%`, width: `${(100 * (right - left)) / s.w}%`,
-    top: `${(100 * top) / s.h}%`, height: `${(100 * (bottom - top)) / s.h}%`,
-  });
+  place(canvas, left, top, right - left, bottom - top, s.w, s.h);
 }
 
 // ---- panels ----------------------------------------------------------------------------------
 
 function makePanel(root, parent, panel, title) {
-  const box = add(parent, "div", { class: "lf-panel", style: `flex: ${panel.width} 1 ${150 + 110 * panel.width}px` });
-  if (panel.title) add(box, "div", { class: "lf-panel-title" }, panel.title);
+  const flex = `flex:${panel.width} 1 ${150 + 110 * panel.width}px`;
+  const box = add(parent, "div", { class: "lf-panel", style: flex });
+  if (panel.title) write(add(box, "div", { class: "lf-panel-title" }), panel.title);
   const marks = panel.marks.filter((m) => m.kind !== "readout");
   const name = `${title}: ${panel.title || panel.ylabel || panel.name}`;
   legend(box, marks);
@@ -184,24 +204,25 @@ function legend(box, marks) {
   for (const m of labelled) {
     const key = add(keys, "span", { class: `lf-key lf-${m.role ?? "map"}` });
     if (m.kind === "heatmap") {
-      key.append(`${m.label}  ${minus(m.vmin)} `);
+      write(key, `${m.label}  ${minus(m.vmin)} `);
       add(key, "i", { class: `lf-bar ${m.diverging ? "lf-diverging" : "lf-sequential"}` });
       key.append(` ${minus(m.vmax)}`);
       continue;
     }
     const svg = add(key, "svg", { width: 26, height: 10, "aria-hidden": "true" });
-    if (m.fill || m.kind === "histogram") add(svg, "path", { class: "lf-area", d: "M1 1H25V10H1Z" });
-    const d = m.kind === "points" ? "M8 5h0M18 5h0" : m.kind === "arrows" ? "M1 5H24M19 2L24 5L19 8" : "M1 5H25";
-    const path = add(svg, "path", { class: `lf-line lf-${m.kind}`, d: m.fill || m.kind === "histogram" ? "M1 1H25" : d });
-    stroke(path, m);
-    key.append(m.label);
+    if (filled(m)) add(svg, "path", { class: "lf-area", d: "M1 1H25V10H1Z" });
+    const sample = { points: "M8 5h0M18 5h0", arrows: "M1 5H24M19 2L24 5L19 8" }[m.kind] ?? "M1 5H25";
+    stroke(add(svg, "path", { d: filled(m) ? "M1 1H25" : sample }), m);
+    write(add(key, "span"), m.label);
   }
 }
 
+const filled = (mark) => mark.fill || mark.kind === "histogram";
+
 function stroke(path, mark) {
   const width = mark.kind === "points" ? 2 * mark.size : mark.width ?? 1.5;
-  path.setAttribute("stroke-width", width);
-  if (DASHES[mark.dash]) path.setAttribute("stroke-dasharray", DASHES[mark.dash]);
+  set(path, { class: `lf-line lf-${mark.kind}`, "stroke-width": width });
+  return DASHES[mark.dash] ? set(path, { "stroke-dasharray": DASHES[mark.dash] }) : path;
 }
 
 function imagePanel(box, panel, mark, name) {
@@ -210,13 +231,15 @@ function imagePanel(box, panel, mark, name) {
   const sheet = add(box, "div", { class: "lf-sheet", style: `max-width:${Math.round(panel.height * ratio)}px` });
   const texts = (list, cls) => {
     const strip = list && add(sheet, "div", { class: cls, "aria-hidden": "true" });
-    (list ?? []).forEach((text) => add(strip, "span", {}, text));
+    (list ?? []).forEach((text) => write(add(strip, "span"), text));
   };
   texts(mark.rows, "lf-rows");
   const canvas = add(sheet, "canvas", { role: "img", "aria-label": name, "data-mark": "0" });
   texts(mark.captions, "lf-captions");
   return { draw: (value) => paintImages(mark, value(mark), canvas), layout() {} };
 }
+
+const widest = (ticks) => Math.max(1, ...ticks.map(([, text]) => text.length));
 
 function plotPanel(root, box, panel, marks, name) {
   const plot = add(box, "div", { class: "lf-plot" });
@@ -229,35 +252,29 @@ function plotPanel(root, box, panel, marks, name) {
   const drawn = marks.map((mark, i) => {
     if (mark.kind === "heatmap") return { mark, canvas: add(under, "canvas", { "data-mark": i }) };
     const g = add(inner, "g", { class: `lf-${mark.role}`, "data-mark": i, "data-kind": mark.kind });
-    const filled = mark.fill || mark.kind === "histogram";
-    const area = filled ? add(g, "path", { class: "lf-area" }) : null;
-    const path = add(g, "path", { class: `lf-line lf-${mark.kind}` });
-    stroke(path, mark);
-    return { mark, area, path };
+    const area = filled(mark) ? add(g, "path", { class: "lf-area" }) : null;
+    return { mark, area, path: stroke(add(g, "path"), mark) };
   });
   s.X = (x) => (((x - x0) / (x1 - x0)) * s.w).toFixed(2);
   s.Y = (y) => Math.min(Math.max((1 - (y - y0) / (y1 - y0)) * s.h, -1e4), 1e4).toFixed(2);
 
   function layout() { // margins, size and axes for the width there is, in pixels
-    const width = box.clientWidth, longest = Math.max(0, ...panel.yticks.map(([, t]) => t.length));
-    const left = 12 + 7 * longest, right = 14, top = panel.ylabel ? 30 : 10, bottom = panel.xlabel ? 42 : 24;
-    s.w = Math.max(60, width - left - right);
+    const left = 12 + 7 * widest(panel.yticks), right = 14;
+    const top = panel.ylabel ? 30 : 10, bottom = panel.xlabel ? 42 : 24;
+    s.w = Math.max(60, box.clientWidth - left - right);
     s.h = panel.equal ? (s.w * (y1 - y0)) / (x1 - x0) : panel.height - top - bottom;
     if (panel.equal && s.h > panel.height) {
       s.w *= panel.height / s.h;
       s.h = panel.height;
     }
     const height = s.h + top + bottom, W = s.w + left + right;
-    svg.setAttribute("viewBox", `0 0 ${W} ${height}`);
+    set(svg, { viewBox: `0 0 ${W} ${height}` });
+    set(inner, { x: left, y: top, width: s.w, height: s.h });
+    place(under, left, top, s.w, s.h, W, height);
     plot.style.maxWidth = panel.equal ? `${W}px` : "";
-    for (const [k, v] of Object.entries({ x: left, y: top, width: s.w, height: s.h })) inner.setAttribute(k, v);
-    Object.assign(under.style, {
-      left: `${(100 * left) / W}%`, top: `${(100 * top) / height}%`,
-      width: `${(100 * s.w) / W}%`, height: `${(100 * s.h) / height}%`,
-    });
     axes.replaceChildren();
-    const room = Math.max(1, Math.floor(s.w / (16 + 8 * Math.max(1, ...panel.xticks.map(([, t]) => t.length)))));
-    const every = Math.ceil(panel.xticks.length / room);
+    const room = Math.max(1, Math.floor(s.w / (16 + 8 * widest(panel.xticks))));
+    const every = Math.ceil(panel.xticks.length / room); // label every tick, or each second, ...
     panel.yticks.forEach(([v, text]) => {
       const y = top + +s.Y(v);
       add(axes, "path", { class: "lf-grid", d: `M${left} ${y}h${s.w}` });
@@ -270,8 +287,9 @@ function plotPanel(root, box, panel, marks, name) {
       add(axes, "text", { x, y: top + s.h + 18, "text-anchor": "middle" }, text);
     });
     add(axes, "path", { class: "lf-base", d: `M${left} ${top + s.h}h${s.w}` });
-    if (panel.xlabel) add(axes, "text", { class: "lf-name", x: left + s.w / 2, y: height - 5, "text-anchor": "middle" }, panel.xlabel);
-    if (panel.ylabel) add(axes, "text", { class: "lf-name", x: 2, y: 13 }, panel.ylabel);
+    const middle = { class: "lf-name", x: left + s.w / 2, y: height - 7, "text-anchor": "middle" };
+    write(add(axes, "text", middle), panel.xlabel);
+    write(add(axes, "text", { class: "lf-name", x: 2, y: 13 }), panel.ylabel);
   }
 
   function draw(value) {
@@ -282,8 +300,8 @@ function plotPanel(root, box, panel, marks, name) {
         continue;
       }
       const d = PATHS[mark.kind](mark, v, s);
-      path.setAttribute("d", d.line);
-      if (area) area.setAttribute("d", d.area);
+      set(path, { d: d.line });
+      if (area) set(area, { d: d.area });
     }
   }
   return { draw, layout };
@@ -298,8 +316,8 @@ function readable(v, digits) {
 
 function makeControl(parent, control, k, { move, toggle }) {
   const row = add(parent, "div", { class: `lf-control lf-${control.kind}` });
-  const label = add(row, "label", {});
-  add(label, "span", { class: "lf-label" }, control.label);
+  const label = add(row, "label");
+  write(add(label, "span", { class: "lf-label" }), control.label);
   const last = control.values.length - 1, slider = control.kind === "slider";
   const input = slider
     ? add(label, "input", { type: "range", min: 0, max: last, step: 1, "aria-label": control.label })
@@ -307,28 +325,74 @@ function makeControl(parent, control, k, { move, toggle }) {
   if (!slider) control.values.forEach((text, i) => add(input, "option", { value: i }, text));
   const output = slider ? add(label, "output", { "aria-live": "off" }) : null;
   input.addEventListener("input", () => move(k, Number(input.value)));
-  let button, icon;
-  if (control.play) {
-    button = add(row, "button", { type: "button", class: "lf-play" });
-    icon = add(add(button, "svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }), "path", {});
-    button.addEventListener("click", () => toggle(k));
-    row.prepend(button);
-  }
+  const button = control.play ? add(row, "button", { type: "button", class: "lf-play" }) : null;
+  const icon = button && add(add(button, "svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }), "path");
+  button?.addEventListener("click", () => toggle(k));
+  if (button) row.prepend(button);
   return {
     show(p, playing) {
       const text = control.values[p] + (control.unit ? ` ${control.unit}` : "");
       input.value = p;
       if (slider) {
         output.textContent = text;
-        input.setAttribute("aria-valuetext", `${control.label} ${text}`);
+        set(input, { "aria-valuetext": `${control.label} ${text}` });
         input.style.setProperty("--fill", `${last ? (100 * p) / last : 0}%`);
       }
       if (button) {
-        button.setAttribute("aria-label", `${playing ? "Pause" : "Play"} ${control.label}`);
-        icon.setAttribute("d", playing ? ICONS.pause : ICONS.play);
+        set(button, { "aria-label": `${playing ? "Pause" : "Play"} ${control.label}` });
+        set(icon, { d: playing ? ICONS.pause : ICONS.play });
       }
     },
   };
+}
+
+// Moves controls: by hand, or by itself from frame to frame, with fractions of the way between two.
+function player(model, controls, draw, announce) {
+  let active = -1, stop = null, tween = null;
+  const put = (k, p) => {
+    model.set("pos", model.get("pos").map((q, i) => (i === k ? p : q)));
+    model.save_changes();
+  };
+  function move(k, p) {
+    if (active === k) stop();
+    if (model.get("pos")[k] !== p) put(k, p);
+  }
+  function toggle(k) {
+    const mine = active === k;
+    stop?.();
+    if (!mine) start(k, controls[k].values.length - 1, controls[k]);
+  }
+  function start(k, last, { play, seconds }) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // few, slow, plain steps
+    const jump = calm ? Math.max(1, Math.round(last / 12)) : 1;
+    const rate = calm ? jump / 700 : last / (1000 * seconds); // positions a millisecond
+    let at = model.get("pos")[k], direction = 1, then = null, id = 0;
+    if (at === last && play === "bounce") direction = -1;
+    else if (at === last) at = 0;
+    active = k;
+    stop = () => {
+      cancelAnimationFrame(id);
+      [active, stop, tween] = [-1, null, null];
+      announce(false);
+      draw();
+    };
+    const step = (now) => {
+      at = Math.min(Math.max(at + direction * rate * (now - (then ?? now)), 0), last);
+      then = now;
+      const end = at === (direction > 0 ? last : 0), p = end ? at : Math.floor(at / jump) * jump;
+      const next = model.get("pos").map((q, i) => (i === k ? p + 1 : q));
+      tween = calm || end ? null : { next, part: at - p };
+      if (model.get("pos")[k] !== p) put(k, p);
+      else if (tween) draw();
+      if (end && play !== "bounce") return stop();
+      if (end) direction = -direction;
+      id = requestAnimationFrame(step);
+    };
+    announce(true);
+    draw();
+    id = requestAnimationFrame(step);
+  }
+  return { move, toggle, playing: (k) => active === k, between: () => tween, stop: () => stop?.() };
 }
 
 // ---- the figure ------------------------------------------------------------------------------
@@ -341,72 +405,29 @@ function render({ model, el }) {
     class: "lf mathjax_ignore", role: "group", "aria-label": spec.title, "data-lm-suppress-shortcuts": "true",
   });
   root.addEventListener("keydown", (e) => e.stopPropagation()); // JupyterLab would eat the arrow keys
-  add(root, "div", { class: "lf-title", "aria-hidden": "true" }, spec.title);
+  write(add(root, "div", { class: "lf-title", "aria-hidden": "true" }), spec.title);
   add(root, "p", { class: "lf-alt" }, spec.alt);
   const row = add(root, "div", { class: "lf-panels" });
   const panels = spec.panels.map((p) => makePanel(root, row, p, spec.title));
   const marks = spec.panels.flatMap((p) => p.marks).filter((m) => m.kind === "readout");
-  const strip = marks.length ? add(root, "div", { class: "lf-readouts" }) : null;
+  const words = marks.length ? add(root, "div", { class: "lf-readouts" }) : null;
   const readouts = marks.map((mark) => {
-    const item = add(strip, "span", { class: "lf-readout" });
-    add(item, "span", {}, mark.label);
-    return { mark, output: add(item, "output", {}) };
+    const item = add(words, "span", { class: "lf-readout" });
+    write(add(item, "span"), mark.label);
+    return { mark, output: add(item, "output") };
   });
 
-  let tween = null; // while playing: { k, part, next }, a fraction of the way to the next frame
-  let stop = null; // ends the run that is under way
-  const move = (k, p) => {
-    if (stop && playing === k) stop();
-    if (model.get("pos")[k] === p) return draw();
-    model.set("pos", model.get("pos").map((old, i) => (i === k ? p : old)));
-    model.save_changes();
-  };
-  let playing = -1;
-  function toggle(k) {
-    const mine = playing === k;
-    if (stop) stop();
-    if (mine) return;
-    const { play, seconds } = spec.controls[k], last = sizes[k] - 1;
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // few, slow, plain steps
-    const rate = calm ? Math.max(1, last / 12) / 700 : last / (1000 * seconds);
-    let at = model.get("pos")[k], direction = 1, then = null, id = 0;
-    if (at === last && play === "bounce") direction = -1;
-    else if (at === last) at = 0;
-    playing = k;
-    stop = () => {
-      cancelAnimationFrame(id);
-      [playing, stop, tween] = [-1, null, null];
-      for (const { output } of readouts) output.removeAttribute("aria-live");
-      draw();
-    };
-    for (const { output } of readouts) output.setAttribute("aria-live", "off");
-    const step = (now) => {
-      if (!root.isConnected) return stop();
-      at = Math.min(Math.max(at + direction * rate * (now - (then ?? now)), 0), last);
-      then = now;
-      const end = at === (direction > 0 ? last : 0), jump = calm ? Math.max(1, Math.round(last / 12)) : 1;
-      const p = end ? at : Math.floor(at / jump) * jump, pos = model.get("pos");
-      tween = calm || end ? null : { part: at - p, next: pos.map((q, i) => (i === k ? p + 1 : q)) };
-      if (pos[k] !== p) {
-        model.set("pos", pos.map((q, i) => (i === k ? p : q)));
-        model.save_changes();
-      } else if (tween) draw();
-      if (end && play !== "bounce") return stop();
-      if (end) direction = -direction;
-      id = requestAnimationFrame(step);
-    };
-    draw();
-    id = requestAnimationFrame(step);
-  }
-
-  const strip2 = add(root, "div", { class: "lf-controls" });
-  const controls = spec.controls.map((c, k) => makeControl(strip2, c, k, { move, toggle }));
+  const strip = add(root, "div", { class: "lf-controls" });
+  const run = player(model, spec.controls, () => draw(), (playing) => {
+    for (const { output } of readouts) set(output, { "aria-live": playing ? "off" : "polite" });
+  });
+  const controls = spec.controls.map((c, k) => makeControl(strip, c, k, run));
 
   function draw() {
-    const pos = model.get("pos");
+    const pos = model.get("pos"), { next, part } = run.between() ?? {};
     const value = (mark) => Object.fromEntries(Object.entries(fields.get(mark)).map(
-      ([name, f]) => [name, numbers(f, pos, tween?.next, tween?.part)]));
-    controls.forEach((c, k) => c.show(pos[k], playing === k));
+      ([name, f]) => [name, numbers(f, pos, next, part)]));
+    controls.forEach((c, k) => c.show(pos[k], run.playing(k)));
     for (const p of panels) p.draw(value);
     for (const { mark, output } of readouts) output.textContent = readable(value(mark).value[0], mark.digits);
   }
@@ -418,20 +439,19 @@ function render({ model, el }) {
     for (const p of panels) p.layout();
     draw();
   };
-  const recolour = () => width && draw();
-  const sizeWatch = new ResizeObserver(resized), themeWatch = new MutationObserver(recolour);
+  const redraw = () => width && draw();
+  const sizeWatch = new ResizeObserver(resized), themeWatch = new MutationObserver(redraw);
   sizeWatch.observe(root);
   themeWatch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   themeWatch.observe(document.body, { attributeFilter: ["data-jp-theme-light", "class"] });
   const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", recolour);
-  const changed = () => width && draw();
-  model.on("change:pos", changed);
+  system.addEventListener("change", redraw);
+  model.on("change:pos", redraw);
   resized();
   return () => {
-    if (stop) stop();
-    model.off("change:pos", changed);
-    system.removeEventListener("change", recolour);
+    run.stop();
+    model.off("change:pos", redraw);
+    system.removeEventListener("change", redraw);
     sizeWatch.disconnect();
     themeWatch.disconnect();
   };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ def mixture_grid(xlim: list[float], means: Array, stds: Array) -> Array:
     return x[(x >= xlim[0]) & (x <= xlim[1])]
 
 
+def mathtext(text: str) -> str:
+    """Matplotlib's spelling of a label with subscripts: "x_{t−1}" as in the page."""
+    safe = text.replace("$", r"\$")
+    return re.sub(r"_(?:\{([^}]*)\}|(\w)(?!\w))", r"$_{\\mathregular{\1\2}}$", safe)
+
+
 def still_png(state: dict[str, Any]) -> str:
     """The frame at state["pos"], drawn by matplotlib: PNG in base64."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,9 +64,9 @@ def still_png(state: dict[str, Any]) -> str:
 
 def _draw_panel(axes: Any, panel: dict[str, Any], frame: list[dict[str, Array]]) -> None:
     axes.set(xlim=panel["xlim"], ylim=panel["ylim"])
-    axes.set_xlabel(panel["xlabel"], color=GREY)
-    axes.set_ylabel(panel["ylabel"], color=GREY)
-    axes.set_title(panel["title"], color=GREY, fontsize=10)
+    axes.set_xlabel(mathtext(panel["xlabel"]), color=GREY)
+    axes.set_ylabel(mathtext(panel["ylabel"]), color=GREY)
+    axes.set_title(mathtext(panel["title"]), color=GREY, fontsize=10)
     axes.set_xticks([p for p, _ in panel["xticks"]], [text for _, text in panel["xticks"]])
     axes.set_yticks([p for p, _ in panel["yticks"]], [text for _, text in panel["yticks"]])
     axes.tick_params(colors=GREY, labelsize=9)
@@ -72,7 +79,13 @@ def _draw_panel(axes: Any, panel: dict[str, Any], frame: list[dict[str, Array]])
         _DRAW[mark["kind"]](axes, mark, v, DASHES[mark.get("dash", 0)])
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, labels, fontsize=8, frameon=False, labelcolor=GREY)
+        axes.legend(
+            handles,
+            [mathtext(label) for label in labels],
+            fontsize=8,
+            frameon=False,
+            labelcolor=GREY,
+        )
 
 
 def _curve(axes: Any, mark: dict[str, Any], v: dict[str, Array], dash: Any) -> None:
@@ -181,7 +194,7 @@ def _images(axes: Any, mark: dict[str, Any], v: dict[str, Array], dash: Any) -> 
 
 
 def _readout(axes: Any, mark: dict[str, Any], v: dict[str, Array], dash: Any) -> None:
-    text = f"{mark['label']} {v['value'][0]:.{mark['digits']}f}"
+    text = f"{mathtext(mark['label'])} {v['value'][0]:.{mark['digits']}f}"
     axes.set_title((axes.get_title() + "   " + text).strip(), color=GREY, fontsize=9)
 
 

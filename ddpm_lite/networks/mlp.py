@@ -12,7 +12,8 @@ class MLP(nn.Module):
     """eps_hat(x_t, t) for points on the line ([B] or [B, 1]) or in D dimensions ([B, D]).
 
     dim: D; width: units of each hidden layer; depth: hidden layers; T: the last time step, which
-    scales the time features. t: int64 or real [B] in (0, T]. Returns the shape of x_t.
+    scales the time features. t: int64 or real [B] in (0, T]. Returns the shape and dtype of x_t,
+    whatever the dtype of the weights.
     """
 
     def __init__(
@@ -44,5 +45,5 @@ class MLP(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         octaves = torch.tensor(self.octaves, dtype=dtype, device=x.device)
         angle = (t.to(x.device, dtype) / self.T)[:, None] * octaves
-        features = torch.cat([x, angle.sin().to(x), angle.cos().to(x)], dim=1)
-        return self.layers(features).reshape(x_t.shape)
+        features = torch.cat([x.to(dtype), angle.sin(), angle.cos()], dim=1)
+        return self.layers(features.to(next(self.parameters()))).to(x_t).reshape(x_t.shape)
