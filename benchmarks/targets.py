@@ -5,7 +5,7 @@
 Trains a small MLP for every output (x_0, eps, v), every weight on its error and every seed, and
 measures each against the exact denoiser, on grids: no number here has sampling noise. Stores
 ddpm_lite/assets/results/targets.json after each run and skips the runs that it already holds.
-About 4 minutes on 2 free cores.
+About 5 minutes on 2 free cores.
 """
 
 from __future__ import annotations

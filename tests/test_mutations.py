@@ -34,7 +34,145 @@ class Mutation(NamedTuple):
     label: str  # of the equation whose check must fail
 
 
-MUTATIONS: list[Mutation] = []
+MUTATIONS = [
+    # schedule: the tables
+    Mutation(
+        "schedule",
+        "return 1 - self.beta\n",
+        "return (1 - self.beta) ** 2\n",
+        "eq-forward-induction",
+    ),
+    Mutation(
+        "schedule", "self.alpha.cumprod(0)", "self.alpha.sqrt().cumprod(0)", "eq-variance-recursion"
+    ),
+    Mutation(
+        "schedule",
+        "self.alpha_bar / (1 - self.alpha_bar)",
+        "self.alpha_bar / (1 - self.alpha_bar) ** 2",
+        "eq-steps-to-snr",
+    ),
+    Mutation(
+        "schedule", "noise[:-1] / noise[1:] * self.beta[1:]", "self.beta[1:]", "eq-beta-tilde-snr"
+    ),
+    Mutation(
+        "schedule",
+        "return _from_steps(1 - alpha_bar[1:] / alpha_bar[:-1])",
+        "return _from_steps(1 - (alpha_bar[1:] / alpha_bar[:-1]).sqrt())",
+        "eq-respaced",
+    ),
+    # gaussian
+    Mutation(
+        "gaussian", "(2 * math.pi * var).log())", "(math.pi * var).log())", "eq-gaussian-flip"
+    ),
+    Mutation("gaussian", "ratio - 1 - ratio.log()", "ratio - 1 + ratio.log()", "eq-gaussian-kl"),
+    Mutation(
+        "gaussian",
+        "(mean_p - mean_q) ** 2 / var_q",
+        "(mean_p - mean_q).abs() / var_q",
+        "eq-gaussian-kl",
+    ),
+    Mutation(
+        "gaussian",
+        "0.5 * (2 * math.pi * math.e * var).log()",
+        "0.5 * (2 * math.pi * var).log()",
+        "eq-entropy-start",
+    ),
+    Mutation(
+        "gaussian",
+        "precision = 1 / var_a + 1 / var_b",
+        "precision = 1 / (var_a + var_b)",
+        "eq-gaussian-product",
+    ),
+    Mutation(
+        "gaussian",
+        "(mean_a / var_a + mean_b / var_b)",
+        "(mean_a / var_b + mean_b / var_a)",
+        "eq-gaussian-product",
+    ),
+    # forward: one step, and the jump
+    Mutation(
+        "forward",
+        "at(schedule.alpha.sqrt(), t, x_prev) * x_prev",
+        "at(schedule.alpha, t, x_prev) * x_prev",
+        "eq-forward-closed",
+    ),
+    Mutation(
+        "forward",
+        "at(schedule.beta.sqrt(), t, x_prev) * eps",
+        "at(schedule.beta, t, x_prev) * eps",
+        "eq-forward-closed",
+    ),
+    Mutation(
+        "forward", "at(schedule.alpha.sqrt(), t, x_prev) * x_prev", "x_prev", "eq-step-solved"
+    ),
+    Mutation(
+        "forward",
+        "at(schedule.alpha_bar.sqrt(), t, x_0) * x_0",
+        "at(schedule.alpha_bar, t, x_0) * x_0",
+        "eq-forward-closed",
+    ),
+    Mutation(
+        "forward",
+        "at((1 - schedule.alpha_bar).sqrt(), t, x_0)",
+        "at(1 - schedule.alpha_bar, t, x_0)",
+        "eq-forward-closed",
+    ),
+    # posterior
+    Mutation(
+        "posterior",
+        "alpha_bar_s.sqrt() * beta / noise_t",
+        "alpha_bar_s * beta / noise_t",
+        "eq-mu-tilde",
+    ),
+    Mutation(
+        "posterior", "(1 - beta).sqrt() * noise_s / noise_t", "(1 - beta).sqrt()", "eq-mu-tilde"
+    ),
+    Mutation("posterior", "(noise_s / noise_t * beta).to", "beta.to", "eq-beta-tilde"),
+    Mutation(
+        "posterior",
+        "return 1 - alpha_bar_t / alpha_bar_s,",
+        "return 1 - (alpha_bar_t / alpha_bar_s).sqrt(),",
+        "eq-weights-sum",
+    ),
+    # oracle: the mixture's exact answers, and densities on a grid
+    Mutation(
+        "oracle",
+        "(alpha_bar * self.stds**2 + 1 - alpha_bar).sqrt()",
+        "(alpha_bar * self.stds + 1 - alpha_bar).sqrt()",
+        "eq-mixture-marginal",
+    ),
+    Mutation(
+        "oracle",
+        "alpha_bar.sqrt() * self.means, stds)",
+        "alpha_bar * self.means, stds)",
+        "eq-mixture-marginal",
+    ),
+    Mutation(
+        "oracle",
+        "variance = alpha_bar * self.stds.to(x.device) ** 2 + 1 - alpha_bar",
+        "variance = self.stds.to(x.device) ** 2 + 1 - alpha_bar",
+        "eq-reverse-moments",
+    ),
+    Mutation(
+        "oracle",
+        "alpha_bar.sqrt() * self.stds.to(x.device) ** 2 / variance",
+        "alpha_bar * self.stds.to(x.device) ** 2 / variance",
+        "eq-reverse-moments",
+    ),
+    Mutation(
+        "oracle",
+        "(x_t - (1 - beta).sqrt() * x) ** 2 / beta",
+        "(x_t - (1 - beta) * x) ** 2 / beta",
+        "eq-posterior-average",
+    ),
+    Mutation("oracle", "-f * (f - 1) * (f - 2) / 6,", "f * (f - 1) * (f - 2) / 6,", "eq-push"),
+    Mutation(
+        "oracle",
+        "torch.exp(-0.5 * (std * frequency) ** 2)",
+        "torch.exp(-0.5 * std * frequency**2)",
+        "eq-push",
+    ),
+]
 
 
 # ---- slicing -------------------------------------------------------------------------------------
@@ -149,11 +287,11 @@ def chapters() -> dict[Path, Cells]:
 
 
 class Shorter(ast.NodeTransformer):
-    """Training runs of two steps: the checks hold for any network, also a bad one."""
+    """Training runs of 200 steps: the checks hold for any network, also a bad one."""
 
     def visit_keyword(self, node: ast.keyword) -> ast.keyword:
         if node.arg == "steps" and getattr(node.value, "value", 0) >= 500:
-            node.value = ast.Constant(2)
+            node.value = ast.Constant(200)
         return self.generic_visit(node)
 
 

@@ -30,6 +30,7 @@ IN_BROWSER = ["tests/test_pages.py", "tests/test_lab.py"]
 COVERAGE = 95  # per cent of the lines of ddpm_lite
 CELL_TIMEOUT = 120  # seconds
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+CLOSING = re.compile(r"\d+ (passed|failed|error).* in \d+\.\d+s")  # pytest's last line
 COUNTS = re.compile(r"(\d+) (passed|failed|error)")
 
 
@@ -63,7 +64,7 @@ class Stage:
         for line in process.stdout:
             sys.stdout.write(line)
             sys.stdout.flush()
-            last = line if COUNTS.search(line) else last
+            last = line if CLOSING.search(line) else last
         for number, kind in COUNTS.findall(last):
             kind = "failed" if kind == "error" else kind
             self.counts[kind] = self.counts.get(kind, 0) + int(number)
@@ -114,6 +115,7 @@ def lint() -> Stage:
         "lint",
         [
             tool("ruff", "check", "--no-cache", "."),
+            tool("ruff", "format", "--no-cache", "--check", "."),
             tool("codespell"),
             tool("mypy", "ddpm_lite"),
         ],
@@ -150,12 +152,14 @@ def summary(done: Sequence[Stage]) -> int:
     print(f"{'all of it':<24}{'FAILED' if failed else 'passed':<8}", end="")
     print(f"{sum(stage.seconds for stage in done):7.1f} s")
     print(f"Failed: {', '.join(failed)}" if failed else "Everything passed.")
-    print(f"{counts['passed']} passed, {counts['failed']} failed")
+    if any(counts.values()):
+        print(f"{counts['passed']} passed, {counts['failed']} failed")
     return 1 if failed else 0
 
 
 def main() -> int:
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # two test processes share the cores
     command = sys.argv[1] if len(sys.argv) == 2 else ""
     if command == "book":
         return build_book()

@@ -1,8 +1,8 @@
 """What a live figure can draw: controls, panels and marks.
 
 A mark holds numbers (arrays, which may differ from frame to frame) and fixed text and style. In
-labels, "_" lowers the letter or the {...} after it: "q(x_t | x_{t−1})". Every array is checked here,
-where the author's own line stands in the traceback.
+labels, "_" lowers the letter or the {...} after it: "q(x_t | x_{t−1})". Every array is checked
+here, where the author's own line stands in the traceback.
 """
 
 from __future__ import annotations
