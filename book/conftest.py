@@ -23,7 +23,7 @@ ENV = {
     "CUDA_VISIBLE_DEVICES": "",
     "DDPM_LITE_SIZE": "book",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
 }
 
@@ -40,7 +40,8 @@ SPEC_DIFFERENCE = 1e-4  # relative, of limits and tick positions
 
 STILL = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 STATE = re.compile(
-    r'(<script type="application/json" class="lf-state">)(.*?)(</script>)', re.DOTALL
+    r'(<script type="application/json" class="lf-state">)(.*?)(</script>)',
+    re.DOTALL,
 )
 
 
@@ -48,7 +49,9 @@ def picture(png: str) -> np.ndarray:
     """Decode base64 PNG: RGBA in [0, 1], colours multiplied by opacity, [H, W, 4]."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
     pixels = np.asarray(image, dtype=np.float64) / 255
-    return np.concatenate([pixels[..., :3] * pixels[..., 3:], pixels[..., 3:]], axis=-1)
+    return np.concatenate(
+        [pixels[..., :3] * pixels[..., 3:], pixels[..., 3:]], axis=-1
+    )
 
 
 def picture_difference(stored: str, new: str) -> str:
@@ -63,7 +66,9 @@ def picture_difference(stored: str, new: str) -> str:
     if close < CLOSE_PIXELS:
         return f"only {100 * close:.2f} % of the pixels agree"
     height, width = (n - n % TILE for n in a.shape[:2])
-    tiles = difference[:height, :width].reshape(height // TILE, TILE, width // TILE, TILE, 4)
+    tiles = difference[:height, :width].reshape(
+        height // TILE, TILE, width // TILE, TILE, 4
+    )
     tiles = tiles.mean(axis=(1, 3)).max(axis=-1)
     if tiles.size and tiles.max() > TILE_DIFFERENCE:
         row, column = np.unravel_index(tiles.argmax(), tiles.shape)
@@ -71,7 +76,9 @@ def picture_difference(stored: str, new: str) -> str:
     return ""
 
 
-def field_difference(stored: dict[str, Any], new: dict[str, Any], sizes: list[int]) -> str:
+def field_difference(
+    stored: dict[str, Any], new: dict[str, Any], sizes: list[int]
+) -> str:
     """Why two packed fields of a live figure do not hold the same numbers, or ''."""
     from ddpm_lite.live.packing import unpack_field
 
@@ -88,7 +95,11 @@ def field_difference(stored: dict[str, Any], new: dict[str, Any], sizes: list[in
         return ""
     if not np.array_equal(np.isnan(a), np.isnan(b)):
         return "gaps (NaN) elsewhere"
-    span = stored["hi"] - stored["lo"] if "hi" in stored else np.nanmax(np.abs(a), initial=1e-30)
+    span = (
+        stored["hi"] - stored["lo"]
+        if "hi" in stored
+        else np.nanmax(np.abs(a), initial=1e-30)
+    )
     difference = np.nan_to_num(np.abs(a - b))
     if difference.max() <= RANGE_DIFFERENCE[stored["bits"]] * span:
         return ""
@@ -96,7 +107,9 @@ def field_difference(stored: dict[str, Any], new: dict[str, Any], sizes: list[in
     return f"off by {difference.max():.3g} in frame {tuple(int(i) for i in frame)}"
 
 
-def spec_difference(stored: Any, new: Any, sizes: list[int], where: str = "spec") -> str:
+def spec_difference(
+    stored: Any, new: Any, sizes: list[int], where: str = "spec"
+) -> str:
     """Why two specifications of a live figure are not the same, or ''."""
     if isinstance(stored, dict) and isinstance(new, dict):
         if set(stored) != set(new):
@@ -105,8 +118,15 @@ def spec_difference(stored: Any, new: Any, sizes: list[int], where: str = "spec"
             found = field_difference(stored, new, sizes)
             return f"{where}: {found}" if found else ""
         parts = ((stored[k], new[k], f"{where}.{k}") for k in stored)
-    elif isinstance(stored, list) and isinstance(new, list) and len(stored) == len(new):
-        parts = ((a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(stored, new, strict=True)))
+    elif (
+        isinstance(stored, list)
+        and isinstance(new, list)
+        and len(stored) == len(new)
+    ):
+        parts = (
+            (a, b, f"{where}[{i}]")
+            for i, (a, b) in enumerate(zip(stored, new, strict=True))
+        )
     elif type(stored) in (int, float) and type(new) in (int, float):
         close = np.isclose(stored, new, rtol=SPEC_DIFFERENCE, atol=1e-9)
         return "" if close else f"{where}: {stored!r} against {new!r}"
@@ -114,7 +134,12 @@ def spec_difference(stored: Any, new: Any, sizes: list[int], where: str = "spec"
         same = type(stored) is type(new) and stored == new
         return "" if same else f"{where}: {stored!r:.60} against {new!r:.60}"
     return next(
-        (found for part in parts if (found := spec_difference(*part[:2], sizes, part[2]))), ""
+        (
+            found
+            for part in parts
+            if (found := spec_difference(*part[:2], sizes, part[2]))
+        ),
+        "",
     )
 
 
@@ -152,7 +177,9 @@ def by_type(outputs: list[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def compare_outputs(cell: IPyNbCell, test: list, ref: list, skip_compare=None) -> bool:
+def compare_outputs(
+    cell: IPyNbCell, test: list, ref: list, skip_compare=None
+) -> bool:
     """nbval's comparison, after equal figures were made equal and unequal ones were explained."""
     new, stored = by_type(test), by_type(ref)
     for mime, difference in COMPARISONS.items():

@@ -66,7 +66,7 @@ def ddim_step(
     eta: float = 0.0,
     clip: float | None = None,
 ) -> Tensor:
-    """Predicted x_0, direction to x_t, noise (eq-ddim-step; Song, Meng and Ermon 2021, eq. 12).
+    """Predicted x_0, direction to x_t, noise (Song, Meng and Ermon 2021, eq. 12).
 
     Arguments as `ddpm_step`; eta in [0, 1] scales the noise: 0 is deterministic, 1 has the
     variance of the posterior q(x_s | x_t, x_0). With clip, the direction keeps eps_hat consistent
@@ -86,7 +86,6 @@ def ddim_step(
     return mean + var.sqrt().to(x_t.dtype) * z
 
 
-@torch.no_grad()
 def sample(
     model: Model,
     schedule: NoiseSchedule,
@@ -111,12 +110,24 @@ def sample(
     x = torch.randn(*shape, **options) if x_T is None else x_T
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_T must have the given shape {tuple(shape)}, got {tuple(x.shape)}")
-    options |= {"device": x.device, "dtype": x.dtype}
+    return _walk(model, schedule, x, times, step, generator)
+
+
+@torch.no_grad()
+def _walk(
+    model: Model,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Sequence[int],
+    step: Callable[..., Tensor],
+    generator: torch.Generator | None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The loop of `sample`, apart from it so that wrong arguments raise at the call."""
     for t, s in zip(times, times[1:], strict=False):
-        t_now = torch.full((shape[0],), t, device=x.device)
+        t_now = torch.full((len(x),), t, device=x.device)
         eps_hat = model(x, t_now)
         x_0_hat = predict_x_0(schedule, x, t_now, eps_hat)
-        z = torch.randn(*shape, **options)
+        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x = step(schedule, x, t_now, torch.full_like(t_now, s), eps_hat, z)
         yield s, x, x_0_hat
 

@@ -38,7 +38,7 @@ class TrainConfig:
 @dataclass(frozen=True)
 class Log:
     """After ``step`` updates: the mean ``loss`` since the last log, and ``ema``, the model with
-    averaged weights, to sample from."""
+    averaged weights, to sample from. It is one object that goes on changing: copy it to keep it."""
 
     step: int
     loss: float

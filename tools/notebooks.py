@@ -29,7 +29,7 @@ ENV = {
     "CUDA_VISIBLE_DEVICES": "",
     "DDPM_LITE_SIZE": "book",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
 }
 MAX_BYTES = 600_000

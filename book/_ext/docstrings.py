@@ -19,14 +19,19 @@ def escaped(text: str, labels: set[str]) -> str:
 
     def link(match: re.Match) -> str:
         label = match[1] or match[2]
-        return f":eq:`{label}`" if label in labels else match[0]  # it comes with parentheses
+        return (
+            f":eq:`{label}`" if label in labels else match[0]
+        )  # it comes with parentheses
 
     def prose(part: str) -> str:
         return LABEL.sub(link, SPECIAL.sub(r"\\\1", part))
 
     parts, end = [], 0
     for literal in LITERAL.finditer(text):
-        parts += [prose(text[end : literal.start()]), f"``{literal[0].strip('`')}``"]
+        parts += [
+            prose(text[end : literal.start()]),
+            f"``{literal[0].strip('`')}``",
+        ]
         end = literal.end()
     return "".join([*parts, prose(text[end:])])
 
@@ -34,7 +39,9 @@ def escaped(text: str, labels: set[str]) -> str:
 def read_labels(app):
     """The labels that a docstring may link to: those of the pages in this build."""
     stems = [Path(app.srcdir, name) for name in app.config.external_site_map]
-    files = [Path(f"{stem}{suffix}") for stem in stems for suffix in (".ipynb", ".md")]
+    files = [
+        Path(f"{stem}{suffix}") for stem in stems for suffix in (".ipynb", ".md")
+    ]
     pages = [path for path in files if path.exists()]
     app.equation_labels = {e.label for page in pages for e in read_page(page)[0]}
 
@@ -54,7 +61,9 @@ def skip_member(app, what, name, obj, skip, options):
 
 
 def setup(app):
-    app.connect("builder-inited", read_labels, priority=400)  # sphinx-autoapi reads at 500
+    app.connect(
+        "builder-inited", read_labels, priority=400
+    )  # sphinx-autoapi reads at 500
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", process)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

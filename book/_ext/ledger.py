@@ -21,9 +21,15 @@ from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.docutils import SphinxDirective
 
 CHAPTER = re.compile(r"(?:^|/)(\d\d)-[^/]*$")
-DOLLARS = re.compile(r"\$\$((?:(?!\$\$).)+)\$\$[ \t]*\(((?:eq|def)-[\w-]+)\)", re.DOTALL)
-DIRECTIVE = re.compile(r"```\{math\}\s*\n:label: *((?:eq|def)-[\w-]+)\s*\n(.+?)```", re.DOTALL)
-CHECK = re.compile(r"^verified ([\w-]+): (.+); ([\d,]+) values? agrees? to (.+)$", re.MULTILINE)
+DOLLARS = re.compile(
+    r"\$\$((?:(?!\$\$).)+)\$\$[ \t]*\(((?:eq|def)-[\w-]+)\)", re.DOTALL
+)
+DIRECTIVE = re.compile(
+    r"```\{math\}\s*\n:label: *((?:eq|def)-[\w-]+)\s*\n(.+?)```", re.DOTALL
+)
+CHECK = re.compile(
+    r"^verified ([\w-]+): (.+); ([\d,]+) values? agrees? to (.+)$", re.MULTILINE
+)
 SECTION_DEPTH = 2  # numbers down to 6.2; deeper headings go without
 
 
@@ -37,7 +43,9 @@ class Check:
     tolerance: str
 
     def __str__(self) -> str:
-        values = "1 value agrees" if self.count == 1 else f"{self.count:,} values agree"
+        values = (
+            "1 value agrees" if self.count == 1 else f"{self.count:,} values agree"
+        )
         return f"✓ by {self.route}: {values} to {self.tolerance}"
 
 
@@ -63,9 +71,15 @@ def equations_in(text: str) -> list[Equation]:
 
 def checks_in(cell: nbformat.NotebookNode) -> list[Check]:
     """The checks that a code cell's stored outputs report."""
-    texts = (o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+    texts = (
+        o.get("text") or o.get("data", {}).get("text/plain", "")
+        for o in cell.outputs
+    )
     found = (m.groups() for text in texts for m in CHECK.finditer(text))
-    return [Check(label, route, int(n.replace(",", "")), tol) for label, route, n, tol in found]
+    return [
+        Check(label, route, int(n.replace(",", "")), tol)
+        for label, route, n, tol in found
+    ]
 
 
 def read_page(path: Path) -> tuple[list[Equation], list[Check]]:
@@ -74,8 +88,15 @@ def read_page(path: Path) -> tuple[list[Equation], list[Check]]:
     if path.suffix != ".ipynb":
         return equations_in(text), []
     cells = nbformat.reads(text, as_version=4).cells
-    equations = [e for c in cells if c.cell_type == "markdown" for e in equations_in(c.source)]
-    return equations, [k for c in cells if c.cell_type == "code" for k in checks_in(c)]
+    equations = [
+        e
+        for c in cells
+        if c.cell_type == "markdown"
+        for e in equations_in(c.source)
+    ]
+    return equations, [
+        k for c in cells if c.cell_type == "code" for k in checks_in(c)
+    ]
 
 
 def read_book(pages: list[Path]) -> dict[Path, list[Equation]]:
@@ -84,7 +105,9 @@ def read_book(pages: list[Path]) -> dict[Path, list[Equation]]:
     checks = [check for _, found in read.values() for check in found]
     book = {page: equations for page, (equations, _) in read.items() if equations}
     for equation in (e for equations in book.values() for e in equations):
-        equation.checks = [check for check in checks if check.label == equation.label]
+        equation.checks = [
+            check for check in checks if check.label == equation.label
+        ]
     return book
 
 
@@ -121,16 +144,25 @@ class LedgerDirective(SphinxDirective):
         head = nodes.paragraph("", "", classes=["ledger-name"])
         head += self.reference("math", "eq", equation.label)
         head += [nodes.Text(" "), nodes.literal("", equation.label)]
-        formula = nodes.math_block(equation.formula, equation.formula, nowrap=False, number=None)
+        formula = nodes.math_block(
+            equation.formula, equation.formula, nowrap=False, number=None
+        )
         formula["docname"], formula["label"] = self.env.docname, None
-        notes = [nodes.paragraph("", str(k), classes=["verified"]) for k in equation.checks]
+        notes = [
+            nodes.paragraph("", str(k), classes=["verified"])
+            for k in equation.checks
+        ]
         if not notes:
             kind = "definition" if equation.is_definition else "not verified"
             notes = [nodes.paragraph("", kind, classes=[kind.replace(" ", "-")])]
         # the anchor that the line under the equation links to
-        return nodes.container("", head, formula, *notes, classes=["ledger"], ids=[equation.label])
+        return nodes.container(
+            "", head, formula, *notes, classes=["ledger"], ids=[equation.label]
+        )
 
-    def reference(self, domain: str, kind: str, target: str) -> addnodes.pending_xref:
+    def reference(
+        self, domain: str, kind: str, target: str
+    ) -> addnodes.pending_xref:
         return addnodes.pending_xref(
             "",
             nodes.inline("", target),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from sphinx.util.fileutil import copy_asset_file
 
-SCRIPT = "tex-svg-full.js"  # draws SVG, needs no web fonts, and so works on file:// too
+SCRIPT = (
+    "tex-svg-full.js"  # draws SVG, needs no web fonts, and so works on file:// too
+)
 
 
 def copy(app, exception):
