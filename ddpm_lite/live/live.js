@@ -432,16 +432,17 @@ function render({ model, el }) {
     for (const { mark, output } of readouts) output.textContent = readable(value(mark).value[0], mark.digits);
   }
 
-  let width = 0;
+  let widths = "";
   const resized = () => {
-    if (!root.clientWidth || root.clientWidth === width) return; // hidden, or nothing new
-    width = root.clientWidth;
+    const now = [...row.children].map((panel) => panel.clientWidth).join();
+    if (!root.clientWidth || now === widths) return; // hidden, or nothing new
+    widths = now;
     for (const p of panels) p.layout();
     draw();
   };
-  const redraw = () => width && draw();
+  const redraw = () => widths && draw();
   const sizeWatch = new ResizeObserver(resized), themeWatch = new MutationObserver(redraw);
-  sizeWatch.observe(root);
+  for (const box of [root, ...row.children]) sizeWatch.observe(box);
   themeWatch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   themeWatch.observe(document.body, { attributeFilter: ["data-jp-theme-light", "class"] });
   const system = matchMedia("(prefers-color-scheme: dark)");
