@@ -31,7 +31,7 @@ serve: book  ## build, then serve the book at http://localhost:8000 (PORT=...)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 lab: $(VENV)/.env  ## open the chapters in JupyterLab
-	@$(BIN)/jupyter lab book
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) book
 
 execute: $(VENV)/.env  ## run all chapters, or NB=book/..., and store their outputs
 	@$(BIN)/python tools/notebooks.py execute $(NB)
