@@ -136,6 +136,8 @@ def open_page(context: BrowserContext, base: str, name: str) -> Opened:
     page.on("response", lambda r: opened.missing.append(r.url) if r.status >= 400 else None)
     page.goto(f"{base}/{name}", wait_until="load")
     page.evaluate("() => window.MathJax?.startup?.promise")
+    page.evaluate("() => document.fonts.ready")
+    settle(page)  # formulas and fonts move the layout; figures follow a frame later
     return opened
 
 
@@ -147,9 +149,17 @@ def opened(request, desk) -> Iterator[Opened]:
     opened.page.close()
 
 
+FITS = """() => [...document.querySelectorAll(".lf-svg")].every((svg) => {
+  const [, , width] = svg.getAttribute("viewBox").split(" ").map(Number);
+  const drawn = svg.getBoundingClientRect().width; // 0 in a closed box
+  return !drawn || Math.abs(drawn / width - 1) < 0.01;
+})"""
+
+
 def settle(page: Page) -> None:
-    """Wait until the layout has been drawn."""
+    """Wait until the layout has been drawn, and the figures have followed it (seconds at most)."""
     page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
+    page.wait_for_function(FITS, timeout=10_000)
 
 
 # ---- what the figures draw, and what they should draw --------------------------------------------

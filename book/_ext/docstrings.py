@@ -5,8 +5,10 @@ reStructuredText, and an equation's label becomes a link to the equation.
 """
 
 import re
+import sys
 from pathlib import Path
 
+from astroid.manager import AstroidManager
 from ledger import read_page
 
 LITERAL = re.compile(r"``[^`]+``|`[^`]+`")
@@ -36,6 +38,13 @@ def escaped(text: str, labels: set[str]) -> str:
     return "".join([*parts, prose(text[end:])])
 
 
+class OutsideModules:
+    """Other packages: reading torch, where it is installed, would take seconds."""
+
+    def __contains__(self, name: str) -> bool:
+        return name.split(".")[0] not in {"ddpm_lite", *sys.stdlib_module_names}
+
+
 def read_labels(app):
     """The labels that a docstring may link to: those of the pages in this build."""
     stems = [Path(app.srcdir, name) for name in app.config.external_site_map]
@@ -61,9 +70,9 @@ def skip_member(app, what, name, obj, skip, options):
 
 
 def setup(app):
-    app.connect(
-        "builder-inited", read_labels, priority=400
-    )  # sphinx-autoapi reads at 500
+    AstroidManager.brain["module_denylist"] = OutsideModules()
+    # sphinx-autoapi reads the package at priority 500
+    app.connect("builder-inited", read_labels, priority=400)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", process)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
