@@ -137,6 +137,8 @@ def open_page(context: BrowserContext, base: str, name: str) -> Opened:
     page.goto(f"{base}/{name}", wait_until="load")
     page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate("() => document.fonts.ready")
+    page.add_style_tag(content="* { transition: none !important }")  # the theme's sidebars slide
+    page.evaluate(STILL)
     settle(page)  # formulas and fonts move the layout; figures follow a frame later
     return opened
 
@@ -148,6 +150,17 @@ def opened(request, desk) -> Iterator[Opened]:
     yield opened
     opened.page.close()
 
+
+# Wait until no figure has changed its width for 15 frames (10 seconds at most).
+STILL = """async () => {
+  const figures = [...document.querySelectorAll(".lf-svg")];
+  const widths = () => figures.map((svg) => svg.getBoundingClientRect().width).join();
+  for (let still = 0, last = "", n = 0; still < 15 && n < 600; n++) {
+    await new Promise(requestAnimationFrame);
+    still = widths() === last ? still + 1 : 0;
+    last = widths();
+  }
+}"""
 
 FITS = """() => [...document.querySelectorAll(".lf-svg")].every((svg) => {
   const [, , width] = svg.getAttribute("viewBox").split(" ").map(Number);
