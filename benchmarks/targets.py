@@ -20,37 +20,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_lite.metrics import w1_density
-from ddpm_lite.networks import MLP
+from ddpm_lite.networks import MLP, Reading
 from ddpm_lite.objective import eps_weight
 from ddpm_lite.oracle import grid, sampled_density, two_modes
-from ddpm_lite.prediction import Model, from_v, predict_eps
+from ddpm_lite.prediction import Model
 from ddpm_lite.schedule import NoiseSchedule, linear_schedule
 from ddpm_lite.training import TrainConfig, train
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "targets.json"
 WIDTH, STEPS, BATCH = 64, 3000, 512
 BANDS = ((1, 10), (11, 100), (101, 400), (401, 1000))
-
-# How an output becomes eps_hat.
-READ = {
-    "x_0": lambda schedule, x_t, t, out: predict_eps(schedule, x_t, t, out),
-    "eps": lambda schedule, x_t, t, out: out,
-    "v": lambda schedule, x_t, t, out: from_v(schedule, x_t, t, out)[1],
-}
-
-
-class Reading(nn.Module):
-    """A network that returns x_0, eps or v, as a model that returns eps_hat."""
-
-    def __init__(self, net: nn.Module, schedule: NoiseSchedule, output: str) -> None:
-        super().__init__()
-        self.net, self.schedule, self.output = net, schedule, output
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return READ[self.output](self.schedule, x_t, t, self.net(x_t, t))
 
 
 def weights(schedule: NoiseSchedule) -> dict[str, Tensor]:
@@ -127,7 +109,7 @@ def main() -> None:
     exact = measure(two_modes().denoiser(schedule), schedule)["w1"]
     about = {"command": "python benchmarks/targets.py", "config": config, "exact_w1": exact}
     seeds = range(args.seeds)
-    wanted = [(o, w, seed) for seed, o, w in product(seeds, READ, weights(schedule))]
+    wanted = [(o, w, seed) for seed, o, w in product(seeds, ("x_0", "eps", "v"), weights(schedule))]
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run, *key) for key in wanted if key not in done]
         for future in as_completed(futures):

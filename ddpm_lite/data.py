@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from .oracle import two_modes
 
-__all__ = ["mnist", "to_unit", "two_modes"]
+__all__ = ["labelled", "mnist", "to_unit", "two_modes"]
 
 # The four files of LeCun, Cortes and Burges, gzipped; SHA-256 of their unzipped content.
 _FILES = {
@@ -65,6 +67,30 @@ def to_unit(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8 pixels 0..255, got {images.dtype}")
     return images.to(torch.get_default_dtype()) / 127.5 - 1
+
+
+def labelled(
+    images: Tensor, labels: Tensor, dropout: float = 0.0, null: int = 10
+) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
+    """A source for training: ``draw(n, generator)`` -> x_0 [n, 1, 28, 28] in [-1, 1] and y [n].
+
+    images: uint8 [N, 28, 28] and labels: int64 [N], on the generator's device, where they stay as
+    bytes. Drawn with replacement; a share ``dropout`` of the labels becomes ``null``.
+    """
+    if not 0 < len(images) == len(labels) or not 0 <= dropout <= 1:
+        raise ValueError(
+            f"one label per image and dropout in [0, 1], please: got {len(images)} images, "
+            f"{len(labels)} labels, dropout {dropout}"
+        )
+
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        options: dict[str, Any] = {"generator": generator, "device": generator.device}
+        chosen = torch.randint(len(images), (n,), **options)
+        hidden = torch.rand(n, **options) < dropout
+        y = torch.where(hidden, null, labels[chosen])
+        return to_unit(images[chosen])[:, None], y
+
+    return draw
 
 
 def _idx(name: str, digest: str) -> Tensor:

@@ -1,6 +1,7 @@
 """MNIST: what its authors say of it, and what happens when a file is not as it should be."""
 
 import gzip
+import math
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -58,6 +59,68 @@ def test_to_unit_maps_pixels_to_minus_one_to_one():
     assert unit.dtype == torch.get_default_dtype()
     assert_close(unit, torch.tensor([[-1.0, -0.6, 1.0]]))
     assert torch.equal(((unit + 1) * 127.5).round().byte(), pixels)
+
+
+# Each image shows its own number, and so does its label.
+NUMBERED = torch.arange(50, dtype=torch.uint8)[:, None, None].expand(50, 28, 28).contiguous()
+NUMBERS = torch.arange(50)
+
+
+def drawn(n: int, seed: int = 0, **options) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The numbers of n drawn images, their labels y, and x_0."""
+    draw = data.labelled(NUMBERED, NUMBERS, **options)
+    x_0, y = draw(n, torch.Generator().manual_seed(seed))
+    assert (x_0 == x_0[:, :, :1, :1]).all()
+    return ((x_0[:, 0, 0, 0] + 1) * 127.5).round().long(), y, x_0
+
+
+def test_drawn_images_have_their_labels():
+    numbers, y, x_0 = drawn(500)
+    assert torch.equal(numbers, y) and y.dtype == torch.int64
+    assert x_0.shape == (500, 1, 28, 28) and x_0.dtype == torch.get_default_dtype()
+    assert_close(x_0[:, 0], data.to_unit(NUMBERED[y]), rtol=0, atol=0)
+
+
+def test_images_are_drawn_uniformly_with_replacement():
+    counts = torch.zeros(50)
+    draw = data.labelled(NUMBERED, NUMBERS)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        counts += draw(500, generator)[1].bincount(minlength=50)
+    chi_square = ((counts - 100) ** 2 / 100).sum()
+    assert abs(chi_square - 49) < 4 * math.sqrt(2 * 49)
+    assert (drawn(50)[0].bincount() > 1).any()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 1.0])
+def test_a_share_of_the_labels_is_hidden_whatever_they_are(dropout):
+    numbers, y, _ = drawn(4000, dropout=dropout, null=99)
+    hidden = y == 99
+    assert torch.equal(y[~hidden], numbers[~hidden])
+    for share in (hidden, hidden[numbers < 10]):
+        error = math.sqrt(dropout * (1 - dropout) / len(share))
+        assert abs(share.double().mean() - dropout) <= 4 * error
+    assert torch.equal(numbers, drawn(4000, dropout=0.0)[0]), "dropout changed the images"
+
+
+def test_the_null_label_is_the_class_after_the_digits():
+    assert (drawn(9, dropout=1.0)[1] == 10).all()
+
+
+def test_a_generator_decides_the_draw_and_nothing_else():
+    state = torch.get_rng_state()
+    for a, b in zip(drawn(20, 3, dropout=0.5), drawn(20, 3, dropout=0.5), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(drawn(20, 3)[0], drawn(20, 4)[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_only_the_drawn_images_leave_their_bytes(monkeypatch):
+    """60,000 images take 47 MB as bytes, and four times that as floats."""
+    seen, to_unit = [], data.to_unit
+    monkeypatch.setattr(data, "to_unit", lambda images: seen.append(images) or to_unit(images))
+    drawn(7)
+    assert [(images.dtype, len(images)) for images in seen] == [(torch.uint8, 7)]
 
 
 @pytest.fixture
@@ -119,6 +182,16 @@ def test_a_missing_file_is_named_with_what_to_do(package, name):
 BAD = [
     bad("split", lambda: data.mnist("valid"), "split must be 'train' or 'test', got 'valid'"),
     bad("split None", lambda: data.mnist(None), "split must be 'train' or 'test', got None"),
+    bad("labels", lambda: data.labelled(NUMBERED, NUMBERS[:9]), "got 50 images, 9 labels"),
+    bad("no image", lambda: data.labelled(NUMBERED[:0], NUMBERS[:0]), "got 0 images, 0 labels"),
+    bad("dropout", lambda: drawn(3, dropout=1.1), r"dropout in \[0, 1\], .*dropout 1.1"),
+    bad("dropout NaN", lambda: drawn(3, dropout=math.nan), "dropout nan"),
+    bad(
+        "float images",
+        lambda: data.labelled(NUMBERED.float(), NUMBERS)(3, torch.Generator()),
+        "images must be uint8 .*float32",
+        TypeError,
+    ),
     bad(
         "floats", lambda: data.to_unit(torch.zeros(2)), "images must be uint8 .*float32", TypeError
     ),

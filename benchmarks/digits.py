@@ -1,0 +1,238 @@
+"""Chapter 16's tables: what the pretrained network draws, beside real digits, and its bound.
+
+    python benchmarks/digits.py [--n 10000] [--variants 1000] [--images 128] [--more 1000]
+                                [--strata 50] [--seed 0] [--workers 2] [--threads 1] [--out FILE]
+
+Draws n digits with eta = 1 in 50 and in 20 steps, and ``variants`` digits with every other
+sampler of the chapter; the labels are dealt in turn, the pixels rounded to 8 bits. Everything is
+measured against the test set, and so are as many digits of the training set: the floor, which is
+the mean of three draws. Then the bound on -log p(x_0 | y) in bits/dim:
+``images`` test digits with every t, and ``more`` digits with one t in each of ``strata`` strata.
+
+Stores ddpm_lite/assets/results/digits.json (or --out) after each part and skips what it already
+holds for the same weights and sizes. 1.2 million network images: about 20 minutes on 2 free cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from bound import best_factor, short, summary, with_factor
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm_lite import metrics
+from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained
+from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.evaluation import machine
+from ddpm_lite.networks import Reading
+from ddpm_lite.objective import Terms, bits_per_dim, vlb_terms
+from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample
+from ddpm_lite.schedule import NoiseSchedule
+
+RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "digits.json"
+DIGITS = WEIGHTS / "digits.safetensors"
+PART, BOUND_PART = 500, 32  # images that one process draws, or bounds, before it reports
+CHUNK = 100  # images drawn at a time
+CLOSEST = 1000  # images whose nearest training digit is looked for
+
+
+def no_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
+    """sigma^2 = 0: only the mean of the ancestral step. float64 [B, 1, ...]."""
+    return 0 * beta_variance(schedule, t, s, like)
+
+
+# Each sampler's step and number of steps; the long ones last. The ancestral step with
+# sigma^2 = beta_tilde is eta = 1.
+SAMPLERS = {
+    "sigma^2 = beta": (partial(ddpm_step, variance=beta_variance, clip=1.0), 50),
+    "sigma^2 = 0": (partial(ddpm_step, variance=no_variance, clip=1.0), 50),
+    "eta = 0": (partial(ddim_step, eta=0.0, clip=1.0), 50),
+    "eta = 1, no clipping": (partial(ddim_step, eta=1.0), 50),
+    "eta = 1, 100 steps": (partial(ddim_step, eta=1.0, clip=1.0), 100),
+    "eta = 1, 20 steps": (partial(ddim_step, eta=1.0, clip=1.0), 20),
+    "eta = 1, 50 steps": (partial(ddim_step, eta=1.0, clip=1.0), 50),
+}
+FULL = ("eta = 1, 50 steps", "eta = 1, 20 steps")  # with n digits, and their first ``variants``
+
+
+@cache
+def network(threads: int) -> Reading:
+    torch.set_num_threads(threads)
+    return load_pretrained("digits").to(memory_format=torch.channels_last)
+
+
+def drawn(name: str, labels: Tensor, seed: int, threads: int) -> Tensor:
+    """Digits of these labels: uint8 [N, 28, 28]."""
+    model, (step, steps) = network(threads), SAMPLERS[name]
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for y in labels.split(CHUNK):
+        shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
+        *_, (_, x_0, _) = sample(asked, model.schedule, shape, step, steps, generator)
+        parts.append(((x_0[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte())
+    return torch.cat(parts)
+
+
+def bounded(rows: Tensor, times: int | None, seed: int, threads: int) -> Terms:
+    """The terms of the bound of these test images, told their digits."""
+    model, (images, labels) = network(threads), mnist("test")
+    x_0, generator = to_unit(images[rows])[:, None], torch.Generator().manual_seed(seed)
+    told = partial(model, y=labels[rows])
+    return vlb_terms(told, model.schedule, x_0, times, generator, clip=1.0)
+
+
+def bound(terms: Terms, schedule: NoiseSchedule) -> dict[str, Any]:
+    """Bits/dim of each term for three variances (eq-bound-terms), and of the middle over t."""
+    dims = 28 * 28
+    ratio = (schedule.beta[2:] / schedule.beta_tilde[2:])[terms.times - 2]
+    choices = {
+        "beta_tilde": terms,
+        "beta": with_factor(terms, ratio, dims),
+        "best": with_factor(terms, best_factor(terms, dims), dims),
+    }
+    per_t: dict[str, list[float]] = {"t": [short(t) for t in terms.times.double().mean(0)]}
+    for name, some in choices.items():
+        per_t[name] = [float(f"{b:.4g}") for b in bits_per_dim(some.middle.mean(0), dims)]
+    totals = {name: summary(some, dims) for name, some in choices.items()}
+    return {"images": len(terms.prior), "bits_per_dim": totals, "per_t": per_t}
+
+
+class Judge:
+    """What the classifier has to say of digits, beside the test set."""
+
+    def __init__(self, seed: int) -> None:
+        self.classifier, self.seed = load_pretrained("classifier"), seed
+        self.train, self.test = mnist("train"), mnist("test")
+        self.seen = metrics.features(self.classifier, self.test[0])
+
+    def against_test(self, images: Tensor) -> dict[str, float]:
+        """Two sets of features: distances, and shares within each other."""
+        seen = metrics.features(self.classifier, images)
+        kid, error = metrics.kid(seen, self.seen)
+        precision, recall = metrics.precision_recall(self.seen, seen)
+        frechet = metrics.frechet(seen, self.seen)
+        found = {"frechet": frechet, "kid": kid, "kid_error": error}
+        return found | {"precision": precision, "recall": recall}
+
+    def alone(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """What needs no second set but the training digits, to look for copies."""
+        nearest, _ = metrics.neighbours(images[:CLOSEST], self.train[0])
+        p = metrics.probabilities(self.classifier, images)
+        return {
+            "accuracy": metrics.accuracy(self.classifier, images, labels),
+            "class_score": metrics.class_score(p),
+            "variety": metrics.variety(images, labels),
+            "nearest_median": float(nearest.median()),
+            "nearest_least": float(nearest.min()),
+        }
+
+    def floor(self, n: int, draws: int = 3) -> dict[str, float]:
+        """The mean of `against_test` over draws of n training digits."""
+        generator = torch.Generator().manual_seed(self.seed)
+        images, _ = self.train
+        chosen = [torch.randperm(len(images), generator=generator)[:n] for _ in range(draws)]
+        found = [self.against_test(images[rows]) for rows in chosen]
+        return {name: sum(f[name] for f in found) / draws for name in found[0]}
+
+
+def rounded(found: dict[str, float]) -> dict[str, float]:
+    return {name: short(value) for name, value in found.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--variants", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--more", type=int, default=1000)
+    parser.add_argument("--strata", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+
+    schedule = network(args.workers * args.threads).schedule
+    results: dict[str, Any] = {
+        "command": " ".join(["python benchmarks/digits.py", *sys.argv[1:]]),
+        "weights": hashlib.sha256(DIGITS.read_bytes()).hexdigest()[:16],
+        "step": load_checkpoint(DIGITS).facts.get("step"),
+        "seed": args.seed,
+        "sigma_1^2": short(schedule.beta_tilde[2]),
+        "machine": machine(torch.device("cpu")),
+        "real": {},
+        "floor": {},
+        "full": {},
+        "variants": {},
+        "bound": {},
+    }
+    if args.out.exists():
+        before = json.loads(args.out.read_text(encoding="utf-8"))
+        if all(before.get(key) == results[key] for key in ("weights", "seed", "sigma_1^2")):
+            results |= {key: before[key] for key in ("real", "floor", "full", "variants", "bound")}
+
+    def keep(part: str, name: str, found: dict[str, Any]) -> None:
+        results[part][name] = found
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = args.out.with_suffix(".tmp")
+        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(args.out)
+        print(f"{part}: {name}", flush=True)
+
+    def known(part: str, name: str, size: str, n: int) -> bool:
+        return results[part].get(name, {}).get(size) == n
+
+    judge = Judge(args.seed)
+    if not known("real", "test", "n", len(judge.seen)):
+        keep("real", "test", {"n": len(judge.seen)} | rounded(judge.alone(*judge.test)))
+    for part, n in (("full", args.n), ("variants", args.variants)):
+        if not known("floor", part, "n", n):
+            keep("floor", part, {"n": n} | rounded(judge.floor(n)))
+    pool = ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"))
+    chosen = torch.randperm(10_000, generator=torch.Generator().manual_seed(args.seed))
+    for name, n, times in (("every t", args.images, None), ("strata", args.more, args.strata)):
+        if n < 2 or known("bound", name, "images", n):
+            continue
+        start = time.perf_counter()
+        jobs = [
+            pool.submit(bounded, rows, times, args.seed * 1000 + i, args.threads)
+            for i, rows in enumerate(chosen[:n].split(BOUND_PART))
+        ]
+        bar = tqdm(jobs, desc=f"bound, {name}", unit="part")
+        terms = Terms(*map(torch.cat, zip(*(job.result() for job in bar), strict=True)))
+        seconds = round(time.perf_counter() - start)
+        keep("bound", name, bound(terms, schedule) | {"seconds": seconds})
+
+    for name, (_, steps) in SAMPLERS.items():
+        sizes = {"variants": args.variants} | ({"full": args.n} if name in FULL else {})
+        if all(known(part, name, "n", size) for part, size in sizes.items()):
+            continue
+        start = time.perf_counter()
+        labels = torch.arange(max(sizes.values())) % 10
+        jobs = [
+            pool.submit(drawn, name, some, args.seed * 1000 + i, args.threads)
+            for i, some in enumerate(labels.split(PART))
+        ]
+        images = torch.cat([job.result() for job in tqdm(jobs, desc=name, unit="part")])
+        found = {"steps": steps, "seconds": round(time.perf_counter() - start)}
+        for part, n in sizes.items():
+            measures = judge.against_test(images[:n]) | judge.alone(images[:n], labels[:n])
+            keep(part, name, {"n": n} | found | rounded(measures))
+    pool.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Tensors and the facts about them in one file, written whole or not at all.
+
+A checkpoint is a safetensors file whose header carries JSON. No pickle is read or written, so a
+file from a stranger can be wrong but cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from .networks import Classifier, Reading, UNet, UNetConfig
+from .schedule import linear_schedule
+
+_KEY = "ddpm_lite"  # of our JSON among the header's metadata
+
+
+WEIGHTS = Path(__file__).parent / "assets" / "weights"
+
+
+class CheckpointError(RuntimeError):
+    """A file that is missing, damaged, or not one of ours: the message says what to do."""
+
+
+class Checkpoint(NamedTuple):
+    """tensors: by name; facts: what the JSON says (config, step, metrics, seed, commit ...)."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def save_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Write ``tensors`` and ``facts`` to ``path``, whole or not at all.
+
+    The bytes go to a temporary file beside it, reach the disk, and take the name in one rename: a
+    kill or a full disk leaves the file of before. facts: anything JSON can hold. Raises
+    CheckpointError when the disk refuses.
+    """
+    path = Path(path)
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        {_KEY: json.dumps(facts, sort_keys=True, allow_nan=False)},
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error.strerror}; "
+            "free some space or choose another folder: what was saved before is untouched"
+        ) from error
+    finally:  # it is there no more, unless the writing failed or was interrupted
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read what `save_checkpoint` wrote; raises CheckpointError with what to do otherwise."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}: look at the path") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        tensors = load(content)
+        (length,) = struct.unpack("<Q", content[:8])
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+        facts = json.loads(metadata.get(_KEY, "{}"))
+    except (SafetensorError, KeyError, ValueError, struct.error) as error:
+        raise CheckpointError(
+            f"{path} is damaged or is no safetensors file ({error}): use the checkpoint before it"
+        ) from None
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"{path} was not written by ddpm_lite: its header has no '{_KEY}' entry"
+        )
+    return Checkpoint({k: v.to(device) for k, v in tensors.items()}, facts)
+
+
+def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A trained network, in eval mode: "digits" or "classifier", or the path of a checkpoint.
+
+    "digits" is a model(x_t, t, y=None) -> eps_hat for the linear schedule of T = 1000, with
+    y in 0..9, or None where no digit is asked for; "classifier" returns logits [B, 10]. Of a
+    training checkpoint the averaged weights are taken. Raises CheckpointError otherwise.
+    """
+    shipped = {path.stem: path for path in WEIGHTS.glob("*.safetensors")}
+    path = shipped.get(str(name), Path(name))
+    if not path.exists():
+        raise CheckpointError(
+            f"no weights called {name}: give the path of a checkpoint, or one of "
+            f"{', '.join(sorted(shipped))}"
+        )
+    tensors, facts = load_checkpoint(path, device)
+    averaged = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
+    try:
+        model = _network(facts)
+        model.load_state_dict(averaged or tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} does not hold a network of this version of ddpm_lite: {error}"
+        ) from None
+    return model.to(device).eval()
+
+
+def _network(facts: Mapping[str, Any]) -> nn.Module:
+    """The untrained network that the facts describe."""
+    config = facts["config"]
+    if "network" not in config:
+        return Classifier(**config)
+    shape: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()
+    }
+    schedule = linear_schedule(*(config[name] for name in ("T", "beta_1", "beta_T")))
+    return Reading(UNet(UNetConfig(**shape)), schedule, config["output"])

@@ -1,0 +1,137 @@
+"""The classifier: its shapes, its training in small, and the weights that travel with the book."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from strategies import bad, check_bad, normal
+from torch.testing import assert_close
+
+from ddpm_lite.checkpoint import load_checkpoint
+from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.metrics import accuracy
+from ddpm_lite.networks import Classifier
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"
+BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "classifier.py"))
+
+
+def small(**options) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(**{"width": 2, "features": 5} | options).eval()
+
+
+def digits(*shape: int) -> torch.Tensor:
+    return normal(*shape, 1, 28, 28, dtype=torch.float32)
+
+
+def test_logits_and_features_have_the_sizes_asked_for():
+    assert small()(digits(3)).shape == (3, 10)
+    assert small(classes=4)(digits(3)).shape == (3, 4)
+    assert small().features(digits(3)).shape == (3, 5)
+    assert small().features(digits(0)).shape == (0, 5)
+    assert Classifier().features(digits(1)).shape == (1, 128)
+
+
+def test_logits_are_a_line_of_the_features_and_these_are_not_negative():
+    model, x = small(), digits(8)
+    seen = model.features(x)
+    assert seen.min() >= 0 and seen.max() > 0
+    assert_close(model(x), seen @ model.head.weight.T + model.head.bias)
+
+
+def test_in_eval_mode_each_image_is_seen_alone():
+    model, x = small(), digits(4)
+    assert_close(model(x)[1:2], model(x[1:2]))
+    model.train()
+    assert not torch.allclose(model(x)[1:3], model(x[1:3]), atol=1e-4)
+
+
+def test_gradients_reach_every_parameter_and_the_image():
+    """Guidance by a classifier needs the gradient by the image."""
+    model, x = small(features=64).train(), digits(4).requires_grad_()
+    model(x).square().sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad.abs().max() > 0 for p in model.parameters())
+
+
+# ---- the command that trains it ------------------------------------------------------------------
+
+
+def test_training_learns_and_follows_its_seed(monkeypatch):
+    images, labels = (split[:512] for split in mnist("train"))
+    fit, models = BENCHMARK["fit"], []
+    monkeypatch.setitem(fit.__globals__, "BATCH", 32)
+    for _ in range(2):
+        model = small(width=4, features=32)
+        fit(model, images, labels, epochs=3, seed=3)
+        models.append(model)
+    assert not models[0].training
+    assert accuracy(models[0], images, labels) > 0.5
+    for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
+        assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_augmentation_moves_digits_and_keeps_what_they_are():
+    x = to_unit(mnist("test")[0][:200])[:, None].float()
+    y = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
+    assert y.shape == x.shape and y.min() >= -1 and y.max() <= 1
+    assert (y[:, 0, 0] == -1).float().mean() > 0.99  # background comes in at the border
+    ink, moved_ink = (x + 1).sum((1, 2, 3)), (y + 1).sum((1, 2, 3))
+    assert 0.75 < (moved_ink / ink).min() and (moved_ink / ink).max() < 1.3
+    where = torch.arange(28.0)
+    centres = [((z + 1).sum(2) * where).sum((1, 2)) / (z + 1).sum((1, 2, 3)) for z in (x, y)]
+    gap = (centres[1] - centres[0]).abs()
+    assert 0.5 < gap.mean() < 2 and gap.max() < 4
+    again = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
+    assert torch.equal(y, again)
+
+
+def test_the_command_stores_what_it_measures(tmp_path, monkeypatch, capsys):
+    few = {split: tuple(part[:300] for part in mnist(split)) for split in ("train", "test")}
+    main, path = BENCHMARK["main"], tmp_path / "some.safetensors"
+    monkeypatch.setitem(main.__globals__, "mnist", few.get)
+    monkeypatch.setattr("sys.argv", ["classifier.py", "--epochs", "1", "--out", str(path)])
+    main()
+    facts = load_checkpoint(path).facts
+    assert facts["test_accuracy"] == accuracy(BENCHMARK["load"](path), *few["test"])
+    assert facts["epochs"] == 1 and facts["seed"] == 0
+    assert f"test accuracy {facts['test_accuracy']:.4f}" in capsys.readouterr().out
+
+
+# ---- the weights in the package ------------------------------------------------------------------
+
+
+def test_the_shipped_weights_read_the_test_split():
+    tensors, facts = load_checkpoint(WEIGHTS)
+    assert WEIGHTS.stat().st_size <= 1.2e6
+    assert {v.dtype for v in tensors.values() if v.is_floating_point()} == {torch.float16}
+    model = BENCHMARK["load"]()
+    assert not model.training and next(model.parameters()).dtype == torch.float32
+    found = accuracy(model, *mnist("test"))
+    assert found >= 0.993
+    assert abs(found - facts["test_accuracy"]) <= 2e-4  # another CPU may round a close call
+
+
+def test_the_card_says_what_the_file_says():
+    facts, card = load_checkpoint(WEIGHTS).facts, WEIGHTS.with_suffix(".md").read_text("utf-8")
+    assert f"{facts['test_accuracy']:.2%}".replace("%", " %") in card
+    for name in ("command", "seed", "epochs"):
+        assert str(facts[name]) in card
+    assert f"{sum(p.numel() for p in Classifier(**facts['config']).parameters()):,}" in card
+
+
+BAD = [
+    bad("classes", lambda: Classifier(classes=0), "classes must be at least 1, got 0"),
+    bad("width", lambda: Classifier(width=0), "width must be at least 1, got 0"),
+    bad("features", lambda: Classifier(features=-1), "features must be at least 1, got -1"),
+    bad("no channel", lambda: small()(torch.zeros(3, 28, 28)), r"\[B, 1, 28, 28\], got \[3, 28"),
+    bad("32 rows", lambda: small()(torch.zeros(3, 1, 32, 32)), r"x must be images .*32, 32\]"),
+]
+
+
+@pytest.mark.parametrize(("call", "message", "error"), BAD)
+def test_bad_input_says_what_to_do(call, message, error):
+    check_bad(call, message, error)
