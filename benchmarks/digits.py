@@ -4,10 +4,11 @@
                                 [--strata 50] [--seed 0] [--workers 2] [--threads 1] [--out FILE]
 
 Draws n digits with eta = 1 in 50 and in 20 steps, and ``variants`` digits with every other
-sampler of the chapter; the labels are dealt in turn, the pixels rounded to 8 bits. Everything is
-measured against the test set, and so are as many digits of the training set: the floor, which is
-the mean of three draws. Then the bound on -log p(x_0 | y) in bits/dim:
-``images`` test digits with every t, and ``more`` digits with one t in each of ``strata`` strata.
+sampler of the chapter; the labels are those of random training digits, the pixels rounded to 8
+bits. Everything is measured against the test set, and so are as many digits of the training set:
+the floor, which is the mean of three draws; and once with as many of each digit. Then the bound
+on -log p(x_0 | y) in bits/dim: ``images`` test digits with every t, and ``more`` digits with one
+t in each of ``strata`` strata.
 
 Stores ddpm_lite/assets/results/digits.json (or --out) after each part and skips what it already
 holds for the same weights and sizes. 1.2 million network images: about 20 minutes on 2 free cores.
@@ -28,16 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bound import best_factor, short, summary, with_factor
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_lite import metrics
 from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained
-from ddpm_lite.data import mnist, to_unit
-from ddpm_lite.evaluation import machine
+from ddpm_lite.data import mnist
+from ddpm_lite.evaluation import Judge, asked, in_bits, machine, terms_of
 from ddpm_lite.networks import Reading
-from ddpm_lite.objective import Terms, bits_per_dim, vlb_terms
+from ddpm_lite.objective import Terms, bits_per_dim
 from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample
 from ddpm_lite.schedule import NoiseSchedule
 
@@ -45,7 +44,6 @@ RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "digi
 DIGITS = WEIGHTS / "digits.safetensors"
 PART, BOUND_PART = 500, 32  # images that one process draws, or bounds, before it reports
 CHUNK = 100  # images drawn at a time
-CLOSEST = 1000  # images whose nearest training digit is looked for
 
 
 def no_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
@@ -86,10 +84,21 @@ def drawn(name: str, labels: Tensor, seed: int, threads: int) -> Tensor:
 
 def bounded(rows: Tensor, times: int | None, seed: int, threads: int) -> Terms:
     """The terms of the bound of these test images, told their digits."""
-    model, (images, labels) = network(threads), mnist("test")
-    x_0, generator = to_unit(images[rows])[:, None], torch.Generator().manual_seed(seed)
-    told = partial(model, y=labels[rows])
-    return vlb_terms(told, model.schedule, x_0, times, generator, clip=1.0)
+    return terms_of(network(threads), rows, times, torch.Generator().manual_seed(seed))
+
+
+def with_factor(terms: Terms, factor: Tensor, dims: int) -> Terms:
+    """Terms for sigma^2 = factor beta_tilde, from those for beta_tilde, with the same draws.
+
+    factor: positive, [B, K] or [K]. There the KL is only |mu_tilde - mu_theta|^2 / 2 beta_tilde.
+    """
+    mismatch = dims * (1 / factor - 1 + factor.log()) / 2
+    return terms._replace(middle=mismatch + terms.middle / factor)
+
+
+def best_factor(terms: Terms, dims: int) -> Tensor:
+    """The factor of each t (or stratum) with the least mean bound, [K] (eq-best-variance)."""
+    return 1 + 2 * terms.middle.mean(0) / dims
 
 
 def bound(terms: Terms, schedule: NoiseSchedule) -> dict[str, Any]:
@@ -104,46 +113,20 @@ def bound(terms: Terms, schedule: NoiseSchedule) -> dict[str, Any]:
     per_t: dict[str, list[float]] = {"t": [short(t) for t in terms.times.double().mean(0)]}
     for name, some in choices.items():
         per_t[name] = [float(f"{b:.4g}") for b in bits_per_dim(some.middle.mean(0), dims)]
-    totals = {name: summary(some, dims) for name, some in choices.items()}
+    totals = {name: rounded(in_bits(some)) for name, some in choices.items()}
     return {"images": len(terms.prior), "bits_per_dim": totals, "per_t": per_t}
 
 
-class Judge:
-    """What the classifier has to say of digits, beside the test set."""
+def even(n: int, seed: int) -> Tensor:
+    """n / 10 random training digits of each class: uint8 [n, 28, 28]."""
+    images, labels = mnist("train")
+    rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    chosen = torch.cat([rows[labels[rows] == digit][: n // 10] for digit in range(10)])
+    return images[chosen]
 
-    def __init__(self, seed: int) -> None:
-        self.classifier, self.seed = load_pretrained("classifier"), seed
-        self.train, self.test = mnist("train"), mnist("test")
-        self.seen = metrics.features(self.classifier, self.test[0])
 
-    def against_test(self, images: Tensor) -> dict[str, float]:
-        """Two sets of features: distances, and shares within each other."""
-        seen = metrics.features(self.classifier, images)
-        kid, error = metrics.kid(seen, self.seen)
-        precision, recall = metrics.precision_recall(self.seen, seen)
-        frechet = metrics.frechet(seen, self.seen)
-        found = {"frechet": frechet, "kid": kid, "kid_error": error}
-        return found | {"precision": precision, "recall": recall}
-
-    def alone(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """What needs no second set but the training digits, to look for copies."""
-        nearest, _ = metrics.neighbours(images[:CLOSEST], self.train[0])
-        p = metrics.probabilities(self.classifier, images)
-        return {
-            "accuracy": metrics.accuracy(self.classifier, images, labels),
-            "class_score": metrics.class_score(p),
-            "variety": metrics.variety(images, labels),
-            "nearest_median": float(nearest.median()),
-            "nearest_least": float(nearest.min()),
-        }
-
-    def floor(self, n: int, draws: int = 3) -> dict[str, float]:
-        """The mean of `against_test` over draws of n training digits."""
-        generator = torch.Generator().manual_seed(self.seed)
-        images, _ = self.train
-        chosen = [torch.randperm(len(images), generator=generator)[:n] for _ in range(draws)]
-        found = [self.against_test(images[rows]) for rows in chosen]
-        return {name: sum(f[name] for f in found) / draws for name in found[0]}
+def short(value: Tensor | float) -> float:
+    return float(f"{float(value):.6g}")
 
 
 def rounded(found: dict[str, float]) -> dict[str, float]:
@@ -195,12 +178,14 @@ def main(arguments: list[str] | None = None) -> None:
     def known(part: str, name: str, size: str, n: int) -> bool:
         return results[part].get(name, {}).get(size) == n
 
-    judge = Judge(args.seed)
+    judge = Judge(load_pretrained("classifier"))
     if not known("real", "test", "n", len(judge.seen)):
         keep("real", "test", {"n": len(judge.seen)} | rounded(judge.alone(*judge.test)))
     for part, n in (("full", args.n), ("variants", args.variants)):
         if not known("floor", part, "n", n):
-            keep("floor", part, {"n": n} | rounded(judge.floor(n)))
+            keep("floor", part, {"n": n} | rounded(judge.floor(n, args.seed, draws=3)))
+    if not known("floor", "even", "n", args.n):
+        keep("floor", "even", {"n": args.n} | rounded(judge.against_test(even(args.n, args.seed))))
     pool = ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"))
     chosen = torch.randperm(10_000, generator=torch.Generator().manual_seed(args.seed))
     for name, n, times in (("every t", args.images, None), ("strata", args.more, args.strata)):
@@ -221,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         if all(known(part, name, "n", size) for part, size in sizes.items()):
             continue
         start = time.perf_counter()
-        labels = torch.arange(max(sizes.values())) % 10
+        labels = asked(max(sizes.values()), args.seed)
         jobs = [
             pool.submit(drawn, name, some, args.seed * 1000 + i, args.threads)
             for i, some in enumerate(labels.split(PART))

@@ -1,12 +1,12 @@
 """Chapter 15's files: a long run on MNIST with snapshots, and what its snapshots are worth.
 
-    python benchmarks/training.py run FOLDER [--steps 7000] [--resume] [--device cpu]
+    python benchmarks/training.py run FOLDER [--steps 12000] [--resume] [--device cpu]
     torchrun --nproc-per-node 2 benchmarks/training.py run FOLDER
     python benchmarks/training.py compare FOLDER [--steps 400]
     python benchmarks/training.py speed [--device cpu]
     python benchmarks/training.py measure FOLDER [--images 200] [--n 500] [--steps 20]
 
-`run` trains the preset "book" in FOLDER (40 minutes on 2 free cores) and keeps the trained and the
+`run` trains the preset "book" in FOLDER (70 minutes on 2 free cores) and keeps the trained and the
 averaged weights of some steps in FOLDER/snap. `compare` trains two networks, on the same batches,
 that differ in what they return and in the weight of its error: eps with weight 1, v with
 1 / alpha_bar (4 minutes each). `speed` times training steps in float32, in bfloat16 and compiled
@@ -45,7 +45,7 @@ from ddpm_lite.training import train
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "training.json"
 SAMPLES = RESULTS.with_name("training-samples.npz")
-SNAPSHOTS = (100, 200, 400, 800, 1500, 3000, 5000, 6000)  # and the last step
+SNAPSHOTS = (100, 200, 400, 800, 1500, 3000, 6000, 9000)  # and the last step
 TIMES = (1, 2, 5, 10, 20, 40, 70, 100, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000)
 SHOWN = 20  # digits of each snapshot that are stored
 EARLY, CUTS = 400, (100, 300)  # the step and the times at which networks are swapped

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from .networks import Classifier, Reading, UNet, UNetConfig
+from .networks import VAE, Autoencoder, Classifier, Reading, UNet, UNetConfig
 from .schedule import linear_schedule
 
 _KEY = "ddpm_lite"  # of our JSON among the header's metadata
@@ -96,20 +96,36 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     return Checkpoint({k: v.to(device) for k, v in tensors.items()}, facts)
 
 
+def find(name: str | Path) -> Path:
+    """The file that is meant: weights in the package ("digits"), a checkpoint, a run's folder.
+
+    Of a folder it is the final model, else the newest checkpoint. Raises CheckpointError.
+    """
+    path, shipped = Path(name), WEIGHTS / f"{name}.safetensors"
+    if path.is_dir():
+        newest = sorted(path.glob("checkpoint-*.safetensors"), reverse=True)
+        found = [*path.glob("model.safetensors"), *newest]
+    else:
+        found = [file for file in (shipped, path) if file.is_file()]
+    if not found:
+        names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise CheckpointError(
+            f"no checkpoint {str(name)!r}: give a .safetensors file, the folder of a run, or a "
+            f"name that comes with the package ({names})"
+        )
+    return found[0]
+
+
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """A trained network, in eval mode: "digits" or "classifier", or the path of a checkpoint.
+    """A trained network, in eval mode, by a name that comes with the package, or a checkpoint.
 
     "digits" is a model(x_t, t, y=None) -> eps_hat for the linear schedule of T = 1000, with
-    y in 0..9, or None where no digit is asked for; "classifier" returns logits [B, 10]. Of a
-    training checkpoint the averaged weights are taken. Raises CheckpointError otherwise.
+    y in 0..9, or None where no digit is asked for; "classifier" returns logits [B, 10]; "vae" and
+    "vae-plane" are a `VAE` of 16 and of 2 latent numbers, "autoencoder" an `Autoencoder` of 16.
+    For a checkpoint see `find`: of one of training the averaged weights are taken. Raises
+    CheckpointError otherwise.
     """
-    shipped = {path.stem: path for path in WEIGHTS.glob("*.safetensors")}
-    path = shipped.get(str(name), Path(name))
-    if not path.exists():
-        raise CheckpointError(
-            f"no weights called {name}: give the path of a checkpoint, or one of "
-            f"{', '.join(sorted(shipped))}"
-        )
+    path = find(name)
     tensors, facts = load_checkpoint(path, device)
     averaged = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
     try:
@@ -125,6 +141,10 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.
 def _network(facts: Mapping[str, Any]) -> nn.Module:
     """The untrained network that the facts describe."""
     config = facts["config"]
+    if "vae" in config:
+        return VAE(**config["vae"])
+    if "autoencoder" in config:
+        return Autoencoder(**config["autoencoder"])
     if "network" not in config:
         return Classifier(**config)
     shape: dict[str, Any] = {

@@ -31,8 +31,8 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import CheckpointError, load_checkpoint, load_pretrained
-from .digits import CHUNK, Drawing, dealt, draw, find, load_digits, write_digits
+from .checkpoint import CheckpointError, find, load_checkpoint, load_pretrained
+from .digits import CHUNK, Drawing, dealt, draw, load_digits, write_digits
 from .networks import Reading
 from .run import PRESETS, RunConfig, newest, run
 from .training import Log
@@ -151,7 +151,8 @@ class Evaluate:
             raise ValueError(f"--images must end in .npz, got {self.images}")
         for path in filter(None, (self.out, self.images)):
             _writable(path)
-        device, labels, bound = _device(self.device), dealt(TEN, self.n), None
+        device, bound = _device(self.device), None
+        labels = evaluation.asked(self.n, self.how.seed)
         classifier = load_pretrained("classifier", device)
         model = load_digits(self.checkpoint, device)
         if self.bound_images:

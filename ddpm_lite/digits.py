@@ -14,35 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint import WEIGHTS, CheckpointError, load_pretrained
+from .checkpoint import CheckpointError, find, load_pretrained
 from .networks import Reading
 from .sampling import ddim_step, ddpm_step, sample
 
 CHUNK = 100  # digits drawn at a time: enough for speed, and few MB
 
 
-def find(name: str | Path) -> Path:
-    """The file that is meant: weights in the package ("digits"), a checkpoint, a run's folder.
-
-    Of a folder it is the final model, else the newest checkpoint. Raises CheckpointError.
-    """
-    path, shipped = Path(name), WEIGHTS / f"{name}.safetensors"
-    if path.is_dir():
-        newest = sorted(path.glob("checkpoint-*.safetensors"), reverse=True)
-        found = [*path.glob("model.safetensors"), *newest]
-    else:
-        found = [file for file in (shipped, path) if file.is_file()]
-    if not found:
-        names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
-        raise CheckpointError(
-            f"no checkpoint {str(name)!r}: give a .safetensors file, the folder of a run, or a "
-            f"name that comes with the package ({names})"
-        )
-    return found[0]
-
-
 def load_digits(name: str | Path = "digits", device: torch.device | str = "cpu") -> Reading:
-    """A network that draws, in eval mode; name: see `find`. Raises CheckpointError."""
+    """A network that draws, in eval mode; name: see `checkpoint.find`. Raises CheckpointError."""
     path = find(name)
     model = load_pretrained(path, device)
     if not isinstance(model, Reading):

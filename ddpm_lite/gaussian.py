@@ -243,7 +243,10 @@ def _times(M: Tensor, x: Tensor) -> Tensor:
 
 
 def _solve(L: Tensor, x: Tensor) -> Tensor:
-    """L^-1 x for vectors x [..., D] and lower triangular L."""
+    """L^-1 x for vectors x [..., D] and lower triangular L [..., D, D]."""
+    if L.ndim == 2:  # one law: all vectors as columns of one matrix, instead of L for each
+        columns = x.reshape(-1, L.shape[-1]).mT
+        return torch.linalg.solve_triangular(L, columns, upper=False).mT.reshape(x.shape)
     return torch.linalg.solve_triangular(L, x[..., None], upper=False)[..., 0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -204,6 +205,37 @@ def sampled_density(
         noisy = step(schedule, x[:1], t_now[:1], s_now[:1], eps_hat[:1], one)
         density = push_density(x, density, mean, float(noisy[0] - mean[0]))
     return density
+
+
+def chain_density(
+    model: Model,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    variance: Tensor | None = None,
+    variance_1: float | None = None,
+) -> Tensor:
+    """p_theta(x_0) on the line: the chain's own marginal, by a grid (eq-path-integral).
+
+    The chain is the one whose log-density `objective.vlb_terms` bounds: a Gaussian step with the
+    mean of `ddpm_step` at every t, the last one included. x: an even grid [n], float64, e.g.
+    `grid()`; variance: sigma_t^2, a table [T + 1], positive at 2..T (None: beta_tilde);
+    variance_1: sigma_1^2 > 0 (None: beta_tilde_2, as there). Returns a density [n].
+    """
+    variance = schedule.beta_tilde if variance is None else variance
+    if variance.shape != schedule.beta.shape or not (variance[2:] > 0).all():
+        raise ValueError(
+            f"variance must be a table [T + 1] = [{schedule.T + 1}], positive at t = 2..T, "
+            f"got {list(variance.shape)}"
+        )
+    if variance_1 is None:
+        if schedule.T < 2:
+            raise ValueError("variance_1 must be given when T = 1: there is no beta_tilde_2")
+        variance_1 = float(schedule.beta_tilde[2])
+    if not variance_1 > 0:
+        raise ValueError(f"variance_1 must be positive (a variance), got {variance_1}")
+    step = partial(ddpm_step, variance=lambda _schedule, t, _s, like: at(variance, t, like))
+    x_0_hat = sampled_density(model, schedule, x, step)
+    return push_density(x, x_0_hat, x, math.sqrt(variance_1))
 
 
 def reverse_density(

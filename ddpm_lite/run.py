@@ -68,33 +68,21 @@ class RunConfig:
         return cls(UNetConfig(**network), TrainConfig(**training), **parts)
 
 
+RECIPE = TrainConfig(betas=(0.9, 0.99), clip=1.0, stratified=True, precision="auto")
 PRESETS = {
     "book": RunConfig(
         UNETS["book"],
-        TrainConfig(
-            steps=7_000,
-            batch_size=128,
-            lr=1.5e-3,
-            warmup=100,
-            betas=(0.9, 0.99),
-            clip=1.0,
-            ema_decay=0.999,
-            stratified=True,
-            precision="auto",
-        ),
+        replace(RECIPE, steps=12_000, batch_size=128, lr=1.5e-3, warmup=100, ema_decay=0.999),
     ),
     "full": RunConfig(
         UNETS["full"],
-        TrainConfig(
+        replace(
+            RECIPE,
             steps=60_000,
             batch_size=512,
             lr=4e-4,
             warmup=500,
-            betas=(0.9, 0.99),
-            clip=1.0,
             ema_decay=0.9995,
-            stratified=True,
-            precision="auto",
             compile=True,
         ),
     ),

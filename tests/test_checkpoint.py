@@ -261,7 +261,7 @@ BAD = [
     bad(
         "name",
         lambda: load_pretrained("numerals"),
-        "no weights called numerals: give the path of a checkpoint, or one of",
+        "no checkpoint 'numerals': give a .safetensors file.*classifier, digits",
         CheckpointError,
     ),
 ]

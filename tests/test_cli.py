@@ -328,6 +328,17 @@ def test_evaluate_writes_every_measure_beside_that_of_real_digits(
     assert all(name in said for name in (*found["measures"], "bits/dim", str(out)))
 
 
+def test_labels_are_asked_for_in_the_shares_of_the_training_set():
+    labels = evaluation.asked(40_000, seed=1)
+    assert labels.dtype == torch.int64 and len(labels) == 40_000
+    shares, real = (y.bincount() / len(y) for y in (labels, mnist("train")[1]))
+    assert_close(shares, real, rtol=0, atol=3.5e-3)  # four standard errors
+    assert real[1] > 1.2 * real[5]
+    assert evaluation.asked(20).bincount().tolist() == [2] * 10
+    assert not torch.equal(labels, evaluation.asked(40_000, seed=2))
+    assert torch.equal(labels, evaluation.asked(40_000, seed=1))
+
+
 def test_real_digits_measure_as_real_digits_do(small_mnist):
     """The floors are the measures of N random training digits, or of the test set."""
     images, labels = mnist("train")

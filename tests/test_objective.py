@@ -1,10 +1,8 @@
 """The simple loss, the weights of the bound, and its terms by densities of whole paths."""
 
 import itertools
-import json
 import math
 import runpy
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -30,10 +28,8 @@ from strategies import (
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ddpm_lite.checkpoint import save_checkpoint
 from ddpm_lite.forward import q_sample, q_step
 from ddpm_lite.gaussian import kl, log_density
-from ddpm_lite.networks import Reading, UNet, UNetConfig
 from ddpm_lite.objective import (
     Terms,
     bits_per_dim,
@@ -48,7 +44,7 @@ from ddpm_lite.posterior import posterior
 from ddpm_lite.prediction import predict_eps, predict_x_0
 from ddpm_lite.schedule import at, cosine_schedule, linear_schedule
 
-BENCHMARK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "bound.py"))
+BENCHMARK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "digits.py"))
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
@@ -383,30 +379,6 @@ def test_one_draw_gives_the_terms_of_every_variance():
     least = BENCHMARK["with_factor"](measured(), best, 3).middle.mean(0)
     for other in (1.01 * best, best / 1.01, torch.ones_like(best)):
         assert (least < BENCHMARK["with_factor"](measured(), other, 3).middle.mean(0)).all()
-
-
-@pytest.mark.parametrize("options", [[], ["--strata", "4"], ["--strata", "4", "--unlabelled"]])
-def test_the_command_measures_a_checkpoint(tmp_path, options, capsys):
-    torch.manual_seed(0)
-    shape = UNetConfig(width=8, blocks=1, embedding=8)
-    config = {"network": asdict(shape), "output": "v", "T": 12, "beta_1": 1e-3, "beta_T": 0.3}
-    net = Reading(UNet(shape), linear_schedule(12, 1e-3, 0.3), "v")
-    weights, out = tmp_path / "small.safetensors", tmp_path / "new" / "bound.json"
-    save_checkpoint(weights, net.state_dict(), {"config": config})
-    flags = ["--n", "5", "--batch", "3", "--device", "cpu", "--out", str(out), *options]
-    BENCHMARK["main"]([str(weights), *flags])
-    found, K = json.loads(out.read_text()), 4 if options else 11
-    assert found["n"] == 5 and found["network_calls"] == 5 * (K + 1)
-    assert found["labels"] == ("--unlabelled" not in options)
-    assert len(found["per_t"]["t"]) == K and sum(found["per_t"]["size"]) == 11
-    for row in found["bits_per_dim"].values():
-        assert row["total"] == pytest.approx(row["prior"] + row["middle"] + row["decoder"], 1e-4)
-        assert row["standard_error"] > 0
-    bits = found["bits_per_dim"]
-    summed = np.dot(found["per_t"]["size"], found["per_t"]["mean"])
-    assert bits["beta_tilde"]["middle"] == pytest.approx(summed, 1e-4)
-    assert bits["best"]["total"] < min(bits["beta_tilde"]["total"], 8)
-    assert "beta_tilde total" in capsys.readouterr().out
 
 
 # the decoder of 8-bit images

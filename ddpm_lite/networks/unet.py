@@ -126,7 +126,7 @@ class UNet(nn.Module):
 
 
 class Embedding(nn.Module):
-    """t, and the label y, as a vector [B, out] that every block reads."""
+    """t by its sines and cosines (def-time-features), and y: a vector [B, out] for every block."""
 
     def __init__(self, width: int, out: int, classes: int) -> None:
         super().__init__()
@@ -149,7 +149,8 @@ class Embedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + f(x): two 3 x 3 convolutions, the second normalised, scaled and shifted by t and y."""
+    """x + f(x) (eq-residual): two 3 x 3 convolutions; before the second, the normalised features
+    are scaled and shifted by t and y (eq-steer)."""
 
     def __init__(self, n_in: int, n_out: int, embedding: int) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each position asks all others: softmax(q k / sqrt(C)) v, one head. Vaswani et al. 2017.
+    """Each position asks all others (eq-attention), one head. Vaswani et al. 2017.
 
     Written out: on a CPU, at 49 positions, this is faster to differentiate than torch's own.
     """

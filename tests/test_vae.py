@@ -1,0 +1,238 @@
+"""The autoencoder and the VAE: their bound by other routes, training in small, stored weights."""
+
+import hashlib
+import json
+import math
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from strategies import bad, check_bad, normal
+from torch.distributions import Normal, kl_divergence
+from torch.testing import assert_close
+
+from ddpm_lite import evaluation
+from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained, save_checkpoint
+from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.networks import VAE, Autoencoder, reparameterise
+from ddpm_lite.objective import discretised_gaussian
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "ddpm_lite" / "assets" / "results" / "vae.json"
+BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "vae.py"))
+NAMES = ("vae", "vae-plane", "autoencoder")
+
+
+def small(make=VAE, **options):
+    torch.manual_seed(0)
+    return make(**{"latent": 3, "width": 2, "hidden": 5} | options).double().eval()
+
+
+def digits(n: int) -> torch.Tensor:
+    return to_unit(mnist("test")[0][:n])[:, None].double()
+
+
+def test_codes_and_images_have_the_sizes_asked_for():
+    x = digits(4)
+    assert small(Autoencoder).encode(x).shape == (4, 3)
+    mean, var = small(latent=2).encode(x)
+    assert mean.shape == var.shape == (4, 2) and (var > 0).all()
+    for make in (Autoencoder, VAE):
+        model = small(make)
+        assert model(x).shape == x.shape and model(x[:0]).shape == (0, 1, 28, 28)
+        drawn = model.decode(100 * normal(50, 3))
+        assert drawn.shape == (50, 1, 28, 28) and drawn.abs().max() <= 1
+        assert_close(model(x)[1:2], model(x[1:2]))
+
+
+def test_an_image_is_decoded_from_its_code():
+    x, plain, model = digits(3), small(Autoencoder), small()
+    assert_close(plain(x), plain.decode(plain.encode(x)), rtol=0, atol=0)
+    assert_close(model(x), model.decode(model.encode(x)[0]), rtol=0, atol=0)
+
+
+def test_gradients_reach_every_parameter():
+    for make in (Autoencoder, VAE):
+        model, x = small(make, hidden=16), digits(8)
+        loss = model.elbo(x, normal(8, 3)).total.sum() if make is VAE else model(x).sum()
+        loss.backward()
+        assert all(p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_a_reparameterised_draw_has_its_law_and_its_gradient():
+    mean, var = (torch.tensor([a, b], requires_grad=True) for a, b in ((1.0, -2.0), (0.25, 4.0)))
+    eps = normal(100_000, 2)
+    z = reparameterise(mean, var, eps)
+    assert_close(z.mean(0).float(), mean, rtol=0, atol=0.03)
+    assert_close(z.var(0).float(), var, rtol=0.02, atol=0)
+    by_mean, by_var = torch.autograd.grad(z.sum(), (mean, var))
+    assert_close(by_mean, torch.full((2,), 1e5))
+    assert_close(by_var, (eps.sum(0) / (2 * var.double().sqrt())).float())
+
+
+# ---- the bound -----------------------------------------------------------------------------------
+
+
+def test_the_terms_of_the_bound_by_other_code():
+    model, x, eps = small(), digits(5), normal(5, 3)
+    found = model.elbo(x, eps)
+    mean, var = model.encode(x)
+    q = Normal(mean, var.sqrt())
+    pixels = Normal(model.decode(mean + var.sqrt() * eps), model.sigma2.sqrt()).log_prob(x)
+    assert_close(found.reconstruction, pixels.sum((1, 2, 3)))
+    assert_close(found.kl, kl_divergence(q, Normal(0.0, 1.0)).sum(1))
+    assert_close(found.total, found.reconstruction - found.kl)
+
+
+def test_the_bound_is_below_the_evidence_and_its_weights_average_to_it():
+    """One latent number: the evidence is a sum over a grid."""
+    model, x = small(latent=1), digits(1)
+    with torch.no_grad():
+        model.log_sigma2.fill_(3.0)  # pixels so noisy that the posterior is wide
+        z = torch.linspace(-9, 9, 4001, dtype=torch.float64)[:, None]
+        sd = model.sigma2.sqrt()
+
+        def log_joint(z):
+            pixels = Normal(model.decode(z), sd).log_prob(x).sum((1, 2, 3))
+            return pixels + Normal(0.0, 1.0).log_prob(z)[:, 0]
+
+        evidence = log_joint(z).logsumexp(0) + math.log(18 / 4000)
+        eps = normal(4000, 1)
+        bound = model.elbo(x.expand(4000, -1, -1, -1), eps).total
+        mean, var = model.encode(x)
+        z = reparameterise(mean, var, eps)
+        log_w = log_joint(z) - Normal(mean, var.sqrt()).log_prob(z)[:, 0]
+    error = float(bound.std()) / 4000**0.5
+    assert bound.mean() < evidence - 4 * error
+    assert_close(log_w.logsumexp(0) - math.log(4000), evidence, rtol=0, atol=0.02)
+    assert abs(log_w.mean() - bound.mean()) < 4 * math.hypot(error, float(log_w.std()) / 4000**0.5)
+
+
+def test_another_decoder_changes_the_reconstruction_alone():
+    model, x, eps = small(), digits(5), normal(5, 3)
+    found = model.elbo(x, eps, decoder=discretised_gaussian)
+    mean, var = model.encode(x)
+    pictures = model.decode(reparameterise(mean, var, eps))
+    mass = discretised_gaussian(x, pictures, model.sigma2).sum((1, 2, 3))
+    assert_close(found.reconstruction, mass)
+    assert_close(found.kl, model.elbo(x, eps).kl)
+    assert (mass < 0).all()  # a probability, not a density
+
+
+def test_the_gradient_in_the_noise_vanishes_at_the_mean_square():
+    model, x, eps = small(), digits(6), normal(6, 3)
+    pictures = model.decode(reparameterise(*model.encode(x), eps))
+    with torch.no_grad():
+        model.log_sigma2.copy_((x - pictures).square().mean().log())
+    slope = torch.autograd.grad(model.elbo(x, eps).total.sum(), model.log_sigma2)[0]
+    assert abs(slope) < 1e-8
+
+
+# ---- the command that trains them ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_learns_and_follows_its_seed(name, monkeypatch):
+    images, fit, models = mnist("train")[0][:256], BENCHMARK["fit"], []
+    monkeypatch.setitem(fit.__globals__, "BATCH", 32)
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = BENCHMARK["built"](BENCHMARK["CONFIGS"][name])
+        losses = fit(model, images, epochs=4, seed=3)
+        models.append(model)
+    assert losses[-1] < 0.8 * losses[0] and not model.training
+    for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
+        assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_codes_of_a_fitted_normal_have_the_mean_and_covariance():
+    codes = normal(500, 3) @ normal(3, 3, seed=1) + 5
+    found = BENCHMARK["fitted"](codes.float(), 200_000, seed=0)
+    assert_close(found.mean(0), codes.mean(0).float(), rtol=0, atol=0.05)
+    assert_close(found.T.cov(), codes.T.cov().float(), rtol=0.05, atol=0.05)
+
+
+def test_the_command_stores_what_it_measures(tmp_path, monkeypatch, capsys):
+    few = {split: tuple(part[:60] for part in mnist(split)) for split in ("train", "test")}
+    main = BENCHMARK["main"]
+    monkeypatch.setitem(main.__globals__, "mnist", few.get)
+    monkeypatch.setitem(main.__globals__, "FIXED", (392.0,))
+    monkeypatch.setattr(evaluation, "mnist", few.get)
+    options = ["--epochs", "1", "--short", "1", "--n", "40", "--out", str(tmp_path)]
+    main(options)
+    results = json.loads((tmp_path / "results" / "vae.json").read_text("utf-8"))
+    assert set(results["weights"]) == set(NAMES) and len(results["sets"]) == 11
+    assert set(results["fixed"]) == {"392"} and results["fixed"]["392"]["sigma2"] == 392
+    model = load_pretrained(tmp_path / "weights" / "vae.safetensors")
+    assert results["bound"]["vae"] == BENCHMARK["bound"](model, few["test"][0], 0)
+    before = (tmp_path / "weights" / "vae.safetensors").read_bytes()
+    main([*options, "--keep"])
+    assert (tmp_path / "weights" / "vae.safetensors").read_bytes() == before
+    assert "sets: vae, samples" in capsys.readouterr().out
+
+
+# ---- the weights in the package ------------------------------------------------------------------
+
+
+def test_networks_are_known_by_their_configuration(tmp_path):
+    for kind, make in (("vae", VAE), ("autoencoder", Autoencoder)):
+        config = {"latent": 3, "width": 2, "hidden": 5}
+        model = small(make).float()
+        save_checkpoint(tmp_path / kind, model.state_dict(), {"config": {kind: config}})
+        loaded, x = load_pretrained(tmp_path / kind), digits(2).float()
+        assert type(loaded) is make and not loaded.training
+        assert_close(loaded(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_weights_are_those_that_were_measured(name):
+    path = WEIGHTS / f"{name}.safetensors"
+    tensors, facts = load_checkpoint(path)
+    stored = json.loads(RESULTS.read_text("utf-8"))
+    assert path.stat().st_size <= 1e6
+    assert {v.dtype for v in tensors.values()} == {torch.float16}
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] == stored["weights"][name]
+    model, images = load_pretrained(name), mnist("test")[0][:1000]
+    assert next(model.parameters()).dtype == torch.float32
+    if isinstance(model, VAE):
+        found = BENCHMARK["bound"](model, images, 0)
+        for term, room in {"reconstruction": 40, "kl": 0.6, "bits_per_dim": 0.06}.items():
+            assert abs(found[term] - stored["bound"][name][term]) < room
+        assert abs(found["squared_error"] / found["sigma2"] - 1) < 0.15
+    else:
+        x = to_unit(images)[:, None]
+        with torch.no_grad():
+            assert (model(x) - x).square().sum((1, 2, 3)).mean() < 30
+    assert facts["epochs"] and len(facts["losses"]) == facts["epochs"]
+
+
+def test_the_card_says_what_the_files_say():
+    card, stored = (WEIGHTS / "vae.md").read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
+    for name in NAMES:
+        facts = load_checkpoint(WEIGHTS / f"{name}.safetensors").facts
+        ((_, config),) = facts["config"].items()
+        assert f"`{name}.safetensors`" in card and f"{facts['epochs']} epochs" in card
+        assert f"{config['latent']} latent" in card
+        count = sum(p.numel() for p in load_pretrained(name).parameters())
+        assert f"{count:,}" in card
+    for name, row in stored["bound"].items():
+        assert f"{row['bits_per_dim']:.2f} bits/dim" in card, name
+        assert f"{row['kl']:.1f} nats" in card, name
+    for name in ("vae, samples", "autoencoder, fitted normal"):
+        assert f"{stored['sets'][name]['frechet']:.0f}" in card, name
+
+
+BAD = [
+    bad("latent", lambda: VAE(latent=0), "latent must be at least 1, got 0"),
+    bad("width", lambda: Autoencoder(width=0), "width must be at least 1, got 0"),
+    bad("hidden", lambda: VAE(hidden=-1), "hidden must be at least 1, got -1"),
+    bad("no channel", lambda: small().encode(torch.zeros(3, 28, 28)), r"28, 28\], got \[3, 28"),
+    bad("codes", lambda: small().decode(torch.zeros(2, 4)), r"codes \[B, 3\], got \[2, 4\]"),
+    bad("one code", lambda: small(Autoencoder).decode(torch.zeros(3)), r"\[B, 3\], got \[3\]"),
+]
+
+
+@pytest.mark.parametrize(("call", "message", "error"), BAD)
+def test_bad_input_says_what_to_do(call, message, error):
+    check_bad(call, message, error)
