@@ -128,7 +128,7 @@ def stages() -> list[Stage]:
     coverage = ["--cov=ddpm_lite", "--cov-report=term", f"--cov-fail-under={COVERAGE}"]
     outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel
-    pages = [*PYTEST, *(path for path in IN_BROWSER if (ROOT / path).exists())]
+    pages = [*PYTEST, *(path for path in IN_BROWSER if (ROOT / path).exists()), "-n", "2"]
     return [
         lint(),
         Stage("notebooks are clean", [[sys.executable, "tools/notebooks.py", "check"]]),

@@ -324,6 +324,9 @@ function makeControl(parent, control, k, { move, toggle }) {
     : add(label, "select", { "aria-label": control.label });
   if (!slider) control.values.forEach((text, i) => add(input, "option", { value: i }, text));
   const output = slider ? add(label, "output", { "aria-live": "off" }) : null;
+  const texts = control.values.map((value) => value + (control.unit ? ` ${control.unit}` : ""));
+  // room for the longest text, so that the slider keeps its width while it is dragged
+  if (slider) output.style.minWidth = `max(4.2em, calc(${Math.max(...texts.map((t) => t.length))}ch + 0.9rem))`;
   input.addEventListener("input", () => move(k, Number(input.value)));
   const button = control.play ? add(row, "button", { type: "button", class: "lf-play" }) : null;
   const icon = button && add(add(button, "svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }), "path");
@@ -331,7 +334,7 @@ function makeControl(parent, control, k, { move, toggle }) {
   if (button) row.prepend(button);
   return {
     show(p, playing) {
-      const text = control.values[p] + (control.unit ? ` ${control.unit}` : "");
+      const text = texts[p];
       input.value = p;
       if (slider) {
         output.textContent = text;
