@@ -128,7 +128,6 @@ def stages() -> list[Stage]:
     coverage = ["--cov=ddpm_lite", "--cov-report=term", f"--cov-fail-under={COVERAGE}"]
     outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel
-    pages = [*PYTEST, *(path for path in IN_BROWSER if (ROOT / path).exists()), "-n", "2"]
     return [
         lint(),
         Stage("notebooks are clean", [[sys.executable, "tools/notebooks.py", "check"]]),
@@ -136,7 +135,10 @@ def stages() -> list[Stage]:
         Stage("stored outputs (nbval)", [[*outputs, *parallel, "book"]]),
         Stage("strict build", action=lambda: build_book(everything=True)),
         Stage("a browser", action=find_browser),
-        Stage("pages in a browser", [pages]),
+        # JupyterLab after the pages, not beside them: it starts kernels, and waits for them
+        Stage(
+            "pages in a browser", [[*PYTEST, IN_BROWSER[0], "-n", "2"], [*PYTEST, IN_BROWSER[1]]]
+        ),
     ]
 
 
