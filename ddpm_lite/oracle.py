@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .posterior import step_variances
 from .prediction import Model, predict_eps, score
-from .sampling import ddpm_step
-from .schedule import NoiseSchedule, at, check_samples, check_times, timestep_grid
+from .sampling import ddpm_step, walk_times
+from .schedule import NoiseSchedule, alpha_bar_like, check_samples, check_times
 
 
 class GaussianMixture:
@@ -70,11 +70,13 @@ class GaussianMixture:
         return GaussianMixture(self.weights, alpha_bar.sqrt() * self.means, stds)
 
     def x_0(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x_0 | x_t], the best guess in the mean square (eq-exact-x0). t: int64 [B] in 1..T."""
+        """E[x_0 | x_t], the best guess in the mean square (eq-exact-x0).
+
+        t: int64 [B] in 1..T, or real [B] in (0, T].
+        """
         self._check(x_t, "x_t")
-        check_times(t, schedule.T, x_t)
         x = x_t.double()
-        alpha_bar = at(schedule.alpha_bar, t, x.new_empty(len(x), 1))  # [B, 1], against [K]
+        alpha_bar = alpha_bar_like(schedule, t, x).reshape(-1, 1)  # against [K]
         variance = alpha_bar * self.stds.to(x.device) ** 2 + 1 - alpha_bar
         signal = self._per_sample(alpha_bar.sqrt())
         responsibility = self._log_joint(x, signal * self.means.to(x.device), variance).softmax(-1)
@@ -84,12 +86,12 @@ class GaussianMixture:
         return (self._per_sample(responsibility) * given_k).sum(1).to(x_t.dtype)
 
     def eps(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[eps | x_t], what a perfect network returns (eq-exact-eps). t: int64 [B] in 1..T."""
+        """E[eps | x_t], what a perfect network returns (eq-exact-eps). t as in `x_0`."""
         x, x_0 = x_t.double(), self.x_0(schedule, x_t.double(), t)
         return predict_eps(schedule, x, t, x_0).to(x_t.dtype)
 
     def score(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
-        """The gradient of log q(x_t) with respect to x_t (eq-score-eps). t: int64 [B] in 1..T."""
+        """The gradient of log q(x_t) with respect to x_t (eq-score-eps). t as in `x_0`."""
         return score(schedule, self.eps(schedule, x_t.double(), t), t).to(x_t.dtype)
 
     def denoiser(self, schedule: NoiseSchedule) -> Model:
@@ -181,15 +183,16 @@ def sampled_density(
     schedule: NoiseSchedule,
     x: Tensor,
     step: Callable[..., Tensor] = ddpm_step,
-    steps: int | None = None,
+    steps: int | Tensor | None = None,
     initial: Tensor | None = None,
 ) -> Tensor:
     """The density of what `sampling.sample` returns on the line, with no sampling noise (eq-push).
 
     Arguments as `sample`; x: an even grid [n], float64, e.g. `grid()`; initial: the density of x_T
-    on it (None: N(0, 1)). Returns [n]. ``step`` must be mean + std z with std the same for every x.
+    on it (None: N(0, 1)). Returns [n]. ``step`` must be mean + std z with std the same for every x,
+    and without memory (for `sampling.multistep`, walk from `metrics.quantiles` of the normal law).
     """
-    times = timestep_grid(schedule.T, schedule.T if steps is None else steps).tolist()
+    times = walk_times(schedule, steps)
     density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) if initial is None else initial
     mass = float(density.sum() * _grid_step(x))
     if not abs(mass - 1) < 1e-3:
@@ -198,8 +201,7 @@ def sampled_density(
         )
     zero, one = torch.zeros_like(x), torch.ones_like(x[:1])
     for t, s in zip(times, times[1:], strict=False):
-        t_now = torch.full(x.shape, t)
-        s_now = torch.full_like(t_now, s)
+        t_now, s_now = t.repeat(len(x)), s.repeat(len(x))
         eps_hat = model(x, t_now).to(x)
         mean = step(schedule, x, t_now, s_now, eps_hat, zero)
         noisy = step(schedule, x[:1], t_now[:1], s_now[:1], eps_hat[:1], one)
@@ -224,8 +226,8 @@ def chain_density(
     variance = schedule.beta_tilde if variance is None else variance
     if variance.shape != schedule.beta.shape or not (variance[2:] > 0).all():
         raise ValueError(
-            f"variance must be a table [T + 1] = [{schedule.T + 1}], positive at t = 2..T, "
-            f"got {list(variance.shape)}"
+            f"variance must be a table [T + 1] = [{schedule.T + 1}], positive at t = 2..T, got "
+            f"{list(variance.shape)}, with {int((variance[2:] <= 0).sum())} values of 0 or below"
         )
     if variance_1 is None:
         if schedule.T < 2:
@@ -236,6 +238,19 @@ def chain_density(
     step = partial(ddpm_step, variance=lambda _schedule, t, _s, like: at(variance, t, like))
     x_0_hat = sampled_density(model, schedule, x, step)
     return push_density(x, x_0_hat, x, math.sqrt(variance_1))
+
+
+def least_error(data: GaussianMixture, schedule: NoiseSchedule, x: Tensor) -> Tensor:
+    """E (eps - E[eps | x_t])^2 at each t, [T + 1]: the loss that no model can undercut.
+
+    data: a mixture on the line; x: an even grid [n], float64. At t = 0, where x_t says nothing of
+    eps, it is 1. Its integral over x is a sum on the grid.
+    """
+    step, error = _grid_step(x), torch.ones(schedule.T + 1, dtype=torch.float64)
+    for t in range(1, schedule.T + 1):
+        eps = data.eps(schedule, x, torch.full(x.shape, t))
+        error[t] -= (data.diffused(schedule, t).log_prob(x).exp() * eps**2).sum() * step
+    return error
 
 
 def reverse_density(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .schedule import NoiseSchedule, at, check_samples, check_times
+from .schedule import NoiseSchedule, alpha_bar_like, check_samples, check_times
 
 
 def posterior(
@@ -12,15 +12,15 @@ def posterior(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_s | x_t, x_0): mu_tilde (eq-mu-tilde), beta_tilde (eq-beta-tilde).
 
-    x_0, x_t: [B, *D]; t: int64 [B] in 1..T; s: int64 [B] in 0..t-1, or None for s = t - 1.
-    Returns mu_tilde [B, *D] and beta_tilde [B, 1, ...]. At s = 0 they are x_0 and 0.
+    x_0, x_t: [B, *D]; t: int64 [B] in 1..T; s: int64 [B] in 0..t-1, or None for s = t - 1; or
+    both real. Returns mu_tilde [B, *D] and beta_tilde [B, 1, ...]. At s = 0 they are x_0 and 0.
     Ho et al. 2020, eq. 6 and 7; Luo 2022, eq. 84.
     """
     check_samples(x_0=x_0, x_t=x_t)
-    check_times(t, schedule.T, x_0)
+    check_times(t, schedule.T, x_0, real=True)
     s = t - 1 if s is None else s
     beta, noise_s, noise_t = step_variances(schedule, t, s, x_0)
-    alpha_bar_s = at(schedule.alpha_bar, s, x_0.double())
+    alpha_bar_s = alpha_bar_like(schedule, s, x_0, first=0)
     x_0_weight = alpha_bar_s.sqrt() * beta / noise_t
     x_t_weight = (1 - beta).sqrt() * noise_s / noise_t
     mu_tilde = x_0_weight.to(x_0.dtype) * x_0 + x_t_weight.to(x_0.dtype) * x_t
@@ -35,13 +35,12 @@ def step_variances(
     float64, each [B, 1, ...] as ``like``. With s = t - 1 the first is beta_t. Raises ValueError
     unless 0 <= s < t <= T.
     """
-    check_times(s, schedule.T, like, first=0, name="s")
+    alpha_bar_s = alpha_bar_like(schedule, s, like, first=0, name="s")
+    alpha_bar_t = alpha_bar_like(schedule, t, like, first=0)
     late = s >= t
     if late.any():
         raise ValueError(
             f"s must be smaller than t, got s = {s[late][0]} with t = {t[late][0]}: "
             "the step back goes from x_t to an earlier x_s"
         )
-    like = like.double()
-    alpha_bar_s, alpha_bar_t = at(schedule.alpha_bar, s, like), at(schedule.alpha_bar, t, like)
     return 1 - alpha_bar_t / alpha_bar_s, 1 - alpha_bar_s, 1 - alpha_bar_t

@@ -1,6 +1,6 @@
 """x_0, eps, v and the score are one thing: the conversions, given x_t and t.
 
-All x: [B, *D]; t: int64 [B] in 1..T. Everything returned has the shape of x.
+All x: [B, *D]; t: int64 [B] in 1..T, or real [B] in (0, T]. Everything returned has the shape of x.
 """
 
 from __future__ import annotations
@@ -9,50 +9,43 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .schedule import NoiseSchedule, at, check_samples, check_times
+from .schedule import NoiseSchedule, check_samples, scales
 
 Model = Callable[[Tensor, Tensor], Tensor]
-"""A denoiser: ``model(x_t, t) -> eps_hat``, with t an int64 tensor [B]. The exact one, a network
-and a guided one are interchangeable everywhere."""
+"""A denoiser: ``model(x_t, t) -> eps_hat``, with t a tensor [B], int64 for the chain or real. The
+exact one, a network and a guided one are interchangeable everywhere."""
 
 
 def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """The x_0 that x_t and eps imply: eq-forward-closed solved for x_0 (eq-x0-from-eps)."""
     check_samples(x_t=x_t, eps=eps)
-    signal, noise = _scales(schedule, x_t, t)
+    signal, noise = scales(schedule, t, x_t)
     return (x_t - noise * eps) / signal
 
 
 def predict_eps(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
     """The eps that x_t and x_0 imply: eq-forward-closed solved for eps (eq-eps-from-x0)."""
     check_samples(x_t=x_t, x_0=x_0)
-    signal, noise = _scales(schedule, x_t, t)
+    signal, noise = scales(schedule, t, x_t)
     return (x_t - signal * x_0) / noise
 
 
 def to_v(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (def-v). Salimans and Ho 2022."""
     check_samples(x_0=x_0, eps=eps)
-    signal, noise = _scales(schedule, x_0, t)
+    signal, noise = scales(schedule, t, x_0)
     return signal * eps - noise * x_0
 
 
 def from_v(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """x_0 and eps from x_t and v: the rotation turned back (eq-v-rotation)."""
     check_samples(x_t=x_t, v=v)
-    signal, noise = _scales(schedule, x_t, t)
+    signal, noise = scales(schedule, t, x_t)
     return signal * x_t - noise * v, noise * x_t + signal * v
 
 
 def score(schedule: NoiseSchedule, eps: Tensor, t: Tensor) -> Tensor:
     """The score that eps stands for: -eps / sqrt(1 - alpha_bar) (eq-score-eps)."""
     check_samples(eps=eps)
-    _, noise = _scales(schedule, eps, t)
+    _, noise = scales(schedule, t, eps)
     return -eps / noise
-
-
-def _scales(schedule: NoiseSchedule, like: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), each [B, 1, ...]."""
-    check_times(t, schedule.T, like)
-    alpha_bar = schedule.alpha_bar
-    return at(alpha_bar.sqrt(), t, like), at((1 - alpha_bar).sqrt(), t, like)

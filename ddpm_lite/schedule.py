@@ -99,6 +99,22 @@ class NoiseSchedule:
         between = torch.lerp(log_alpha_bar[lower], log_alpha_bar[upper], fraction)
         return torch.where(fraction == 0, self.alpha_bar[lower], between.exp())
 
+    def time_at(self, alpha_bar: Tensor | float) -> Tensor:
+        """The real t in [0, T] with this alpha_bar: the inverse of `alpha_bar_at`, float64.
+
+        For times that are even in the signal-to-noise ratio, say. Raises ValueError outside
+        [alpha_bar_T, 1].
+        """
+        wanted = torch.as_tensor(alpha_bar, dtype=torch.float64, device="cpu")
+        if not ((wanted >= self.alpha_bar[-1]) & (wanted <= 1)).all():
+            raise ValueError(
+                f"alpha_bar must lie in [{self.alpha_bar[-1]:g}, 1], got {_extent(wanted)}"
+            )
+        fall = -self.alpha_bar.log()
+        upper = torch.searchsorted(fall, -wanted.log()).clamp(min=1)
+        lower = upper - 1
+        return lower + (-wanted.log() - fall[lower]) / (fall[upper] - fall[lower])
+
     def respaced(self, steps: int) -> NoiseSchedule:
         """A schedule of fewer steps on the same alpha_bar curve (eq-respaced).
 
@@ -138,13 +154,30 @@ def constant_schedule(T: int, beta: float) -> NoiseSchedule:
 def timestep_grid(T: int, steps: int) -> Tensor:
     """steps + 1 integers T = t_0 > t_1 > ... > t_steps = 0, as evenly spaced as integers can be.
 
-    int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T.
+    int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T. Others call it "trailing".
     """
-    if not 1 <= steps <= T or steps != int(steps):
-        raise ValueError(
-            f"steps must be a whole number in 1..T = {T}, got {steps}: no step may stand still"
-        )
-    return torch.linspace(T, 0, int(steps) + 1, dtype=torch.float64).round().long()
+    return torch.linspace(T, 0, _calls(T, steps) + 1, dtype=torch.float64).round().long()
+
+
+def leading_grid(T: int, steps: int) -> Tensor:
+    """steps + 1 integers that fall by T // steps down to 1, and then 0: the "linear" one of DDIM.
+
+    As `timestep_grid`, but it starts at 1 + (steps - 1) (T // steps), which lies below T: there
+    x_t still holds some of x_0, though a sampler starts from pure noise. Song, Meng and Ermon
+    2021, D.2.
+    """
+    stride = T // _calls(T, steps)
+    return torch.cat([1 + stride * torch.arange(int(steps) - 1, -1, -1), torch.zeros(1).long()])
+
+
+def quadratic_grid(T: int, steps: int) -> Tensor:
+    """steps + 1 integers from T to 0, with t_k near T (1 - k / steps)^2: dense where t is small.
+
+    As `timestep_grid`; where the squares are closer than 1, neighbours follow one another. Song,
+    Meng and Ermon 2021, D.2, where it starts below T.
+    """
+    k = torch.arange(_calls(T, steps), -1, -1)
+    return torch.maximum(k, (T * (k.double() / steps) ** 2 + 0.5).floor().long())
 
 
 def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -162,12 +195,42 @@ def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     return gathered.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def check_times(t: Tensor, T: int, like: Tensor, first: int = 1, name: str = "t") -> None:
+def alpha_bar_like(
+    schedule: NoiseSchedule, t: Tensor, like: Tensor, first: int = 1, name: str = "t"
+) -> Tensor:
+    """alpha_bar_t of each sample of ``like`` [B, *D]: float64 [B, 1, ...], on its device.
+
+    t: int64 [B] in first..T, or real [B] in (0, T] ([0, T] if first is 0).
+    """
+    check_times(t, schedule.T, like, first, name, real=True)
+    if t.is_floating_point():
+        alpha_bar = schedule.alpha_bar_at(t)
+    else:
+        alpha_bar = schedule.alpha_bar.to(t.device)[t]
+    return alpha_bar.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def scales(
+    schedule: NoiseSchedule, t: Tensor, like: Tensor, first: int = 1, name: str = "t"
+) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), each [B, 1, ...] with the dtype of ``like``.
+
+    Arguments as `alpha_bar_like`.
+    """
+    alpha_bar = alpha_bar_like(schedule, t, like, first, name)
+    return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
+
+
+def check_times(
+    t: Tensor, T: int, like: Tensor, first: int = 1, name: str = "t", real: bool = False
+) -> None:
     """Raise TypeError or ValueError unless t is int64 [B] in first..T and ``like`` is [B, *D].
 
-    name: what the message calls t.
+    name: what the message calls t; real: a floating-point t in (0, T] will do too ([0, T] if first
+    is 0).
     """
-    if not isinstance(t, Tensor) or t.dtype != torch.int64:
+    real = real and isinstance(t, Tensor) and t.is_floating_point()
+    if not isinstance(t, Tensor) or not (real or t.dtype == torch.int64):
         remedy = f"{name}.long()" if isinstance(t, Tensor) else f"torch.full((B,), {name})"
         raise TypeError(
             f"{name} must be an int64 tensor of shape [B], got {_kind(t)}: use {remedy}"
@@ -179,9 +242,11 @@ def check_times(t: Tensor, T: int, like: Tensor, first: int = 1, name: str = "t"
         )
     if len(t) == 0:
         raise ValueError(f"the batch is empty: {name} has no entries")
-    if t.min() < first or t.max() > T:
+    low = (t > 0 if real and first else t >= first).all()  # NaN fails too
+    if not low or not (t <= T).all():
         why = " (t = 0 is clean data: nothing to denoise)" if first == 1 and t.min() == 0 else ""
-        raise ValueError(f"{name} must lie in {first}..{T}, got {_extent(t)}{why}")
+        span = f"{'(' if first else '['}0, {T}]" if real else f"{first}..{T}"
+        raise ValueError(f"{name} must lie in {span}, got {_extent(t)}{why}")
 
 
 def check_samples(**samples: Tensor) -> None:
@@ -203,6 +268,14 @@ def check_samples(**samples: Tensor) -> None:
 
 def _from_steps(beta: Tensor) -> NoiseSchedule:
     return NoiseSchedule(torch.cat([beta.new_zeros(1), beta]))
+
+
+def _calls(T: int, steps: int) -> int:
+    if not 1 <= steps <= T or steps != int(steps):
+        raise ValueError(
+            f"steps must be a whole number in 1..T = {T}, got {steps}: no step may stand still"
+        )
+    return int(steps)
 
 
 def _steps(T: int) -> int:

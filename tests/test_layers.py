@@ -10,8 +10,8 @@ ROOT = Path(ddpm_lite.__file__).parent
 FLOORS = [
     {"gaussian", "schedule", "live"},
     {"forward", "posterior", "prediction", "metrics"},
-    {"sampling", "networks"},
-    {"objective", "oracle", "checkpoint"},
+    {"sampling", "score", "networks"},
+    {"objective", "oracle", "sde", "checkpoint"},
     {"data", "training", "digits"},
     {"evaluation", "run"},
     {"cli"},

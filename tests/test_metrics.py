@@ -25,6 +25,7 @@ from ddpm_lite.metrics import (
     neighbours,
     precision_recall,
     probabilities,
+    quantiles,
     variety,
     w1,
     w1_density,
@@ -79,6 +80,16 @@ def test_w1_density_is_w1_of_points_at_the_quantiles():
     points = w1(*(torch.from_numpy(law.ppf(levels)) for law in (p, q)))
     density = w1_density(x, *(torch.from_numpy(law.pdf(x.numpy())) for law in (p, q)))
     assert_close(density, points, rtol=2e-3, atol=0)
+
+
+@given(counts, mixtures())
+def test_quantiles_are_where_the_cdf_passes_the_middle_of_each_share(n, mixture):
+    cdf = mixture_cdf(mixture)
+    x = quantiles(cdf, n)
+    assert x.shape == (n,) and x.dtype == torch.float64
+    assert_close(cdf(x), (np.arange(n) + 0.5) / n, rtol=0, atol=1e-12)
+    normals = stats.norm.ppf((np.arange(n) + 0.5) / n)
+    assert_close(quantiles(stats.norm.cdf, n).numpy(), normals, rtol=0, atol=1e-9)
 
 
 @given(counts, seeds)
@@ -352,6 +363,7 @@ BAD = [
     bad("ks empty", lambda: ks(X[:0], stats.norm.cdf), r"a must be a tensor .*got \[0\]"),
     bad("ks inf", lambda: ks(X / 0, stats.norm.cdf), "a must be finite, got NaN or infinity"),
     bad("plane", lambda: mixture_cdf(PLANE), "mixture must be on the line, got 2 dimensions"),
+    bad("no quantile", lambda: quantiles(stats.norm.cdf, 0), "n must be at least 1, got 0"),
     bad("one row", lambda: frechet(F[:1], F), r"a must be \[n, D\] with n >= 2, got \[1, 3\]"),
     bad("flat", lambda: kid(F, F[0]), r"b must be \[n, D\] with n >= 2, got \[3\]"),
     bad("no feature", lambda: frechet(F[:, :0], F), r"a must be \[n, D\].*got \[5, 0\]"),

@@ -21,6 +21,7 @@ from ddpm_lite.oracle import (
     GaussianMixture,
     chain_density,
     grid,
+    least_error,
     push_density,
     reverse_density,
     sampled_density,
@@ -376,23 +377,40 @@ def test_sampled_density_from_the_exact_start_ends_closer():
     assert w1_density(x, exact, truth) < w1_density(x, sampled_density(model, schedule, x), truth)
 
 
-@pytest.mark.parametrize(
-    ("step", "distance"),
-    [
-        pytest.param(ddpm_step, 0.00117, id="beta"),
-        pytest.param(partial(ddpm_step, variance=beta_tilde_variance), 0.00283, id="beta_tilde"),
-    ],
-)
-def test_exact_denoiser_in_1000_steps_is_this_far_from_the_data(step, distance):
-    """Not zero: the steps are Gaussian and the reverse is not; x_T is not quite N(0, 1).
+@given(mixtures(), schedules(6))
+@settings(max_examples=10)
+def test_least_error_is_the_loss_of_the_exact_denoiser(mixture, schedule):
+    """E (eps - eps*)^2 over x_0 and eps on a grid of both, where `least_error` has one integral."""
+    error = least_error(mixture, schedule, grid(-16, 16, 4096))
+    assert error.shape == (schedule.T + 1,) and error[0] == 1
+    x_0, eps = torch.linspace(-9, 9, 301).double(), torch.linspace(-7, 7, 201).double()
+    mass = mixture.log_prob(x_0).exp()[:, None] * log_density(eps, 0.0, 1.0).exp()
+    mass = mass / mass.sum()
+    t = schedule.T
+    alpha_bar = schedule.alpha_bar[t]
+    x_t = (alpha_bar.sqrt() * x_0[:, None] + (1 - alpha_bar).sqrt() * eps).flatten()
+    exact = mixture.eps(schedule, x_t, torch.full(x_t.shape, t)).reshape(301, 201)
+    assert_close(error[t], (mass * (eps - exact) ** 2).sum(), rtol=0, atol=2e-3)
 
-    The numbers stand for a law: they do not depend on the grid (n = 4096 gives the same).
-    """
-    schedule, mixture, x = linear_schedule(), two_modes(), grid(n=1024)
-    density = sampled_density(mixture.denoiser(schedule), schedule, x, step)
-    assert_close(total(x, density), 1.0, rtol=1e-9, atol=0)
-    distance_now = w1_density(x, density, mixture.log_prob(x).exp())
-    assert_close(distance_now, distance, rtol=0, atol=5e-5)
+
+@given(mixtures(), schedules(), st.data())
+def test_denoiser_at_real_times_is_the_gradient_of_the_diffused_density(mixture, schedule, data):
+    t = data.draw(floats(0.01, schedule.T))
+    x_t = torch.linspace(-4, 4, 9, dtype=torch.float64).requires_grad_()
+    mixture.diffused(schedule, t).log_prob(x_t).sum().backward()
+    score = mixture.score(schedule, x_t.detach(), torch.full((9,), t, dtype=torch.float64))
+    assert_close(score, x_t.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_sampled_density_walks_the_times_that_it_is_given():
+    """A walk in two parts, at real times, is the walk."""
+    schedule, mixture, x = linear_schedule(40, 0.005, 0.2), two_modes(0.3), grid(n=1024)
+    model, times = mixture.denoiser(schedule), numbers(39.5, 20, 7.25, 0)
+    whole = sampled_density(model, schedule, x, ddpm_step, times)
+    first = sampled_density(model, schedule, x, ddpm_step, times[:2])
+    assert_close(sampled_density(model, schedule, x, ddpm_step, times[1:], first), whole, **EXACT)
+    every = sampled_density(model, schedule, x, ddpm_step, timestep_grid(40, 5))
+    assert torch.equal(every, sampled_density(model, schedule, x, ddpm_step, 5))
 
 
 # the chain's own marginal

@@ -197,7 +197,7 @@ BAD = [
         "s > t", lambda: posterior(S, X, X, T3, T3 * 0 + 6), "s must be .*s = 6 with t = 1: the st"
     ),
     bad("s int", lambda: posterior(S, X, X, T3, 0), r"s must be an int64.*torch\.full", TypeError),
-    bad("s float", lambda: posterior(S, X, X, T3, T3 - 0.5), r"s must .*use s\.long", TypeError),
+    bad("s real", lambda: posterior(S, X, X, T3, T3 - 1.5), r"s must lie in \[0, 10\], got .*-0.5"),
     bad("s short", lambda: posterior(S, X, X, T3, T3[:2] - 1), r"s must have one .*\[2\].*\[3\]"),
     bad(
         "shapes",

@@ -1,28 +1,51 @@
-"""Steps and the loop: laws between DDPM, DDIM and the posterior, and diffusers' two schedulers."""
+"""Steps and the loop: laws between DDPM, DDIM and the posterior, and diffusers' schedulers."""
 
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, cases, check_bad, earlier, floats, normal, numbers, schedules
+from strategies import bad, cases, check_bad, earlier, floats, normal, numbers, schedules, seeds
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
 from ddpm_lite.metrics import ks, mixture_cdf
-from ddpm_lite.oracle import two_modes
+from ddpm_lite.oracle import (
+    GaussianMixture,
+    grid,
+    least_error,
+    reverse_density,
+    sampled_density,
+    two_modes,
+)
 from ddpm_lite.posterior import posterior
-from ddpm_lite.prediction import from_v, predict_x_0, to_v
+from ddpm_lite.prediction import from_v, predict_eps, predict_x_0, to_v
 from ddpm_lite.sampling import (
+    best_variance,
     beta_tilde_variance,
     beta_variance,
+    ddim_heun_step,
+    ddim_invert,
     ddim_step,
     ddpm_step,
+    dpm_solver_step,
+    multistep,
     sample,
+    slerp,
+    walk_times,
+    zero_variance,
 )
-from ddpm_lite.schedule import cosine_schedule, linear_schedule, timestep_grid
+from ddpm_lite.schedule import (
+    cosine_schedule,
+    leading_grid,
+    linear_schedule,
+    quadratic_grid,
+    scales,
+    timestep_grid,
+)
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -112,7 +135,169 @@ def test_ddim_keeps_the_marginals_at_every_eta(case, data, eta):
     )
 
 
-STEPS = [ddpm_step, ddpm_small, ddim_step, partial(ddim_step, eta=0.5), partial(ddim_step, eta=1.0)]
+def test_ddim_at_eta_1_on_neighbours_is_the_posterior_of_the_exact_denoiser():
+    """At T = 1000, with x_0_hat = E[x_0 | x_t]: at every t, to 12 digits."""
+    schedule, mixture = linear_schedule(), two_modes(0.2)
+    t, x_t, z = torch.arange(1, 1001), 2 * normal(1000), normal(1000, seed=1)
+    ours = ddim_step(schedule, x_t, t, t - 1, mixture.eps(schedule, x_t, t), z, eta=1.0)
+    mean, var = posterior(schedule, mixture.x_0(schedule, x_t, t), x_t, t)
+    assert_close(ours, mean + var.sqrt() * z, rtol=1e-12, atol=1e-12)
+
+
+@given(cases(), st.data())
+def test_ddim_at_eta_0_is_an_euler_step_in_the_right_variables(case, data):
+    """In y = x / sqrt(alpha_bar) and r = sqrt(1 / alpha_bar - 1) the ODE is dy/dr = eps_hat."""
+    schedule, s = case.schedule, data.draw(earlier(case))
+    column = (len(s), *[1] * (case.x_t.ndim - 1))
+    a_t, a_s = (schedule.alpha_bar[r].reshape(column) for r in (case.t, s))
+    r_t, r_s = ((1 / a - 1).sqrt() for a in (a_t, a_s))
+    euler = case.x_t / a_t.sqrt() + (r_s - r_t) * case.eps
+    x_s = ddim_step(schedule, case.x_t, case.t, s, case.eps, case.z)
+    assert_close(x_s / a_s.sqrt(), euler, **EXACT)
+
+
+@given(cases(), st.data())
+def test_heun_is_an_euler_step_with_the_mean_slope(case, data):
+    schedule, s = case.schedule, data.draw(earlier(case))
+    args = (schedule, case.x_t, case.t, s)
+
+    def model(x, t):
+        assert torch.equal(x, ddim_step(*args, case.eps, case.z)) and torch.equal(t, s)
+        return 3 * case.eps
+
+    x_s = ddim_heun_step(*args, case.eps, case.z, model)
+    mean = case.eps if (s == 0).any() else 2 * case.eps
+    assert_close(x_s, ddim_step(*args, mean, case.z), **CLOSE)
+
+
+@given(cases(), st.data())
+def test_dpm_solver_without_memory_is_ddim(case, data):
+    args = (case.schedule, case.x_t, case.t, data.draw(earlier(case)), case.eps, case.z)
+    assert_close(dpm_solver_step(*args), ddim_step(*args), **CLOSE)
+    assert_close(dpm_solver_step(*args, clip=0.5), ddim_step(*args, clip=0.5), **CLOSE)
+
+
+@given(schedules(), st.data())
+def test_dpm_solver_is_algorithm_2_of_its_paper(schedule, data):
+    """x_s = noise_s / noise_t x_t - signal_s (e^-h - 1) D, in lambda = log(signal / noise)."""
+    r, t, s = data.draw(st.lists(floats(0.01, 1), min_size=3, max_size=3, unique=True).map(sorted))[
+        ::-1
+    ]
+    if min(r - t, t - s) < 1e-3:
+        return
+    r, t, s = (torch.full((4,), schedule.T * v, dtype=torch.float64) for v in (r, t, s))
+    x_r, x_t, eps_r, eps, z = normal(5, 4)
+    x_0_r, x_0_t = predict_x_0(schedule, x_r, r, eps_r), predict_x_0(schedule, x_t, t, eps)
+    (_, noise_t), (signal_s, noise_s) = scales(schedule, t, x_t), scales(schedule, s, x_t)
+    lambdas = [(a / b).log() for a, b in (scales(schedule, v, x_t) for v in (r, t, s))]
+    h_before, h = lambdas[1] - lambdas[0], lambdas[2] - lambdas[1]
+    ratio = h_before / h
+    D = (1 + 1 / (2 * ratio)) * x_0_t - 1 / (2 * ratio) * x_0_r
+    expected = noise_s / noise_t * x_t - signal_s * torch.expm1(-h) * D
+    ours = dpm_solver_step(schedule, x_t, t, s, eps, z, before=(r, x_0_r))
+    assert_close(ours, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_dpm_solver_clips_what_it_remembers_too():
+    schedule, (r, t, s) = linear_schedule(), torch.tensor([900, 600, 300])[:, None].expand(3, 4)
+    x_t, x_0_before, eps, z = 3 * normal(4, 4)
+    clipped = x_0_before.clamp(-0.5, 0.5)
+    ours = dpm_solver_step(schedule, x_t, t, s, eps, z, (r, x_0_before), clip=0.5)
+    assert_close(
+        ours, dpm_solver_step(schedule, x_t, t, s, eps, z, (r, clipped), clip=0.5), **EXACT
+    )
+    x_0_hat = predict_x_0(schedule, x_t, t, eps).clamp(-0.5, 0.5)
+    eps_hat = predict_eps(schedule, x_t, t, x_0_hat)
+    assert_close(ours, dpm_solver_step(schedule, x_t, t, s, eps_hat, z, (r, clipped)), **CLOSE)
+
+
+# variances
+
+
+@given(cases(), st.data())
+def test_zero_variance_leaves_the_mean(case, data):
+    args = (case.schedule, case.x_t, case.t, data.draw(earlier(case)), case.eps)
+    alone = ddpm_step(*args, case.z, variance=zero_variance)
+    assert_close(alone, ddpm_step(*args, 0 * case.z), **EXACT)
+
+
+@pytest.mark.parametrize("mixture", [two_modes(0.3), GaussianMixture([1], [0.5], [0.2])])
+def test_best_variance_is_the_mean_variance_of_the_exact_step_back(mixture):
+    """E Var(x_{t-1} | x_t), by Bayes' rule on a grid for every x_t of another grid."""
+    schedule, x = linear_schedule(6, 0.05, 0.3), grid(-8, 8, 1024)
+    dx, like = x[1] - x[0], torch.zeros(1, dtype=torch.float64)
+    variance = best_variance(least_error(mixture, schedule, x))
+    for t in (2, 5):
+        q, total = mixture.diffused(schedule, t).log_prob(x[::4]).exp() * 4 * dx, 0.0
+        for x_t, weight in zip(x[::4].tolist(), q.tolist(), strict=True):
+            p = reverse_density(mixture, schedule, x_t, t, x) * dx
+            total += weight * float((p * x**2).sum() - (p * x).sum() ** 2)
+        now = torch.tensor([t])
+        assert_close(variance(schedule, now, now - 1, like).item(), total, rtol=1e-6, atol=0)
+
+
+@given(schedules(8), floats(-2, 2), floats(0.3, 1.5), st.data())
+def test_best_variance_makes_the_chain_of_a_gaussian_exact(schedule, mean, std, data):
+    """There the step back is Gaussian, over any number of steps: no error is left but the start."""
+    mixture, x = GaussianMixture([1], [mean], [std]), grid(-14, 14, 2048)
+    step = partial(ddpm_step, variance=best_variance(least_error(mixture, schedule, x)))
+    start = mixture.diffused(schedule, schedule.T).log_prob(x).exp()
+    times = walk_times(schedule, data.draw(st.integers(1, schedule.T)))
+    times = times[: max(2, len(times) - 1)]  # the last step of a chain adds no noise, and is not
+    density = sampled_density(mixture.denoiser(schedule), schedule, x, step, times, start)
+    if times[-1] > 0:
+        expected = mixture.diffused(schedule, int(times[-1])).log_prob(x).exp()
+        assert_close(density, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_best_variance_is_beta_for_unit_variance_and_beta_tilde_for_a_point():
+    schedule, like = linear_schedule(20, 0.01, 0.2), torch.zeros(3, dtype=torch.float64)
+    t, s = torch.tensor([3, 11, 20]), torch.tensor([1, 10, 2])
+    for std, bound in ((1.0, beta_variance), (1e-6, beta_tilde_variance)):
+        error = least_error(GaussianMixture([1], [0], [std]), schedule, grid(-10, 10, 2048))
+        best = best_variance(error)(schedule, t, s, like)
+        assert_close(best, bound(schedule, t, s, like), rtol=1e-8, atol=0)
+
+
+STEPS = [
+    ddpm_step,
+    ddpm_small,
+    partial(ddpm_step, variance=zero_variance),
+    ddim_step,
+    partial(ddim_step, eta=0.5),
+    partial(ddim_step, eta=1.0),
+    dpm_solver_step,
+]
+
+
+# real times
+
+
+@given(cases(), st.data(), st.sampled_from(STEPS))
+def test_a_real_t_that_is_whole_is_the_integer(case, data, step):
+    s = data.draw(earlier(case))
+    whole = step(case.schedule, case.x_t, case.t, s, case.eps, case.z)
+    real = step(case.schedule, case.x_t, case.t.double(), s.double(), case.eps, case.z)
+    assert torch.equal(whole, real)
+
+
+@given(cases(), st.data(), floats(0, 1))
+def test_ddim_keeps_the_marginals_at_real_times(case, data, eta):
+    """The law at eta of every pair of integers, at two times in between."""
+    schedule, B = case.schedule, len(case.t)
+    t = schedule.T * numbers(*data.draw(st.lists(floats(0.01, 1), min_size=B, max_size=B)))
+    s = t * data.draw(floats(0, 0.99))
+    signal_t, noise_t = scales(schedule, t, case.x_t)
+    signal_s, noise_s = scales(schedule, s, case.x_t, first=0)
+    one, zero = torch.ones_like(case.z), torch.zeros_like(case.z)
+
+    def x_s(eps, z):
+        return ddim_step(schedule, signal_t * case.x_0 + noise_t * eps, t, s, eps, z, eta)
+
+    mean = x_s(zero, zero)
+    assert_close(mean, signal_s * case.x_0, **CLOSE)
+    var = (x_s(one, zero) - mean) ** 2 + (x_s(zero, one) - mean) ** 2
+    assert_close(var, (noise_s**2).expand_as(var), **CLOSE)
 
 
 @given(cases(), st.sampled_from(STEPS), st.sampled_from([None, 0.5]))
@@ -140,7 +325,7 @@ def test_clipping_is_the_step_of_the_model_whose_x_0_hat_is_clipped(case, data, 
 @given(schedules(), st.data(), st.sampled_from(STEPS))
 def test_a_jump_is_a_step_of_the_respaced_schedule(schedule, data, step):
     steps = data.draw(st.integers(1, schedule.T))
-    times = timestep_grid(schedule.T, steps).flip(0)
+    times = walk_times(schedule, steps).flip(0)
     k = torch.arange(1, steps + 1)
     x, eps, z = normal(3, steps)
     jump = step(schedule, x, times[1:], times[:-1], eps, z)
@@ -203,6 +388,52 @@ def test_sample_is_the_step_repeated(schedule, step):
     assert torch.equal(x_T, normal(4, 2))  # the start is left as it was
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        quadratic_grid(20, 4),
+        leading_grid(20, 4),
+        torch.tensor([20, 7, 7, 7, 3]),
+        numbers(19.5, 2.25, 0.125),
+    ],
+)
+def test_sample_walks_the_times_that_it_is_given(times):
+    asked, walked, schedule = [], [], linear_schedule(20)
+
+    def model(x, t):
+        assert t.shape == (3,) and t.dtype == times.dtype
+        asked.append(t[0].item())
+        return 0.1 * x
+
+    def step(schedule, x_t, t, s, eps_hat, z):
+        assert s.dtype == times.dtype
+        return x_t + 1
+
+    walked = [s for s, _, _ in sample(model, schedule, (3, 2), step, times)]
+    assert asked == times[:-1].tolist() and walked == times[1:].tolist()
+    assert torch.equal(walk_times(schedule, times), times)
+    assert walk_times(schedule, times.float() / 2).dtype == torch.float64
+
+
+def test_a_step_with_memory_is_told_of_the_step_before():
+    told = []
+
+    def step(schedule, x_t, t, s, eps_hat, z, before=None):
+        told.append(None if before is None else (int(before[0][0]), before[1]))
+        return x_t / 2
+
+    schedule, once, model = linear_schedule(9), multistep(step), lambda x, t: x / t[:, None]
+    x_T = normal(3, 2)
+    for s, _, _ in sample(model, schedule, (3, 2), once, 9, x_T=x_T):
+        if s == 7:  # left early: the next walk does not go on from here
+            break
+    walk = list(sample(model, schedule, (3, 2), once, 3, x_T=x_T))
+    assert [t and t[0] for t in told] == [None, 9, None, 9, 6]
+    for (_, _, x_0_hat), (_, before) in zip(walk, told[3:], strict=False):
+        assert torch.equal(x_0_hat, before)
+    assert torch.equal(final(walk), x_T / 8)
+
+
 def test_a_seed_is_a_sample_and_the_start_comes_from_it_too():
     schedule, model = linear_schedule(5), two_modes().denoiser(linear_schedule(5))
 
@@ -244,6 +475,70 @@ def test_exact_denoiser_samples_the_mixture(step):
     assert ks(x_0, mixture_cdf(mixture))[1] > 0.01
 
 
+# the way up, and the way across
+
+
+@pytest.mark.parametrize("mixture", [two_modes(), two_modes(0.2)])
+def test_inversion_undoes_sampling_the_better_the_more_steps(mixture):
+    """The error falls like 1 / S; and with refinement it goes away at any S."""
+    schedule = linear_schedule()
+    model, x_T = mixture.denoiser(schedule), torch.linspace(-2, 2, 20).double()
+    errors = []
+    for steps in (20, 40, 80, 160):
+        x_0 = final(sample(model, schedule, (20,), ddim_step, steps, x_T=x_T))
+        errors.append(float((last(ddim_invert(model, schedule, x_0, steps)) - x_T).abs().mean()))
+        refined = last(ddim_invert(model, schedule, x_0, steps, refine=40))
+        assert_close(refined, x_T, rtol=0, atol=1e-6 if steps == 20 else 1e-9)
+    slope = np.polyfit(np.log([20, 40, 80, 160]), np.log(errors), 1)[0]
+    assert abs(slope + 1) < 0.25, errors
+
+
+def test_sampling_undoes_inversion_too():
+    schedule, mixture = linear_schedule(), two_modes(0.2)
+    model, x_0 = mixture.denoiser(schedule), mixture.sample(50, torch.Generator().manual_seed(0))
+    x_T = last(ddim_invert(model, schedule, x_0, quadratic_grid(1000, 40), refine=40))
+    again = final(sample(model, schedule, (50,), ddim_step, quadratic_grid(1000, 40), x_T=x_T))
+    assert_close(again, x_0, rtol=0, atol=1e-6)
+
+
+def test_inversion_climbs_the_grid_and_asks_the_model_where_it_is_known():
+    asked, schedule = [], linear_schedule(10)
+
+    def model(x, t):
+        asked.append(t[0].item())
+        return 0.1 * x
+
+    walk = list(ddim_invert(model, schedule, normal(3, 2), 5, refine=1))
+    assert [t for t, _ in walk] == [2, 4, 6, 8, 10]
+    assert asked == [2, 2, 4, 4, 6, 6, 8, 8, 10, 10]
+
+
+@given(st.integers(1, 4), st.integers(2, 6), seeds, floats(0, 1))
+def test_slerp_turns_at_a_constant_rate_and_keeps_the_length(B, D, seed, u):
+    a, b = normal(2, B, D, seed=seed)
+    b = b / b.norm(dim=1, keepdim=True) * a.norm(dim=1, keepdim=True)
+    length = a.norm(dim=1)
+
+    def angle(x, y):
+        return ((x * y).sum(1) / length**2).clamp(-1, 1).acos()
+
+    x = slerp(a, b, u)
+    assert_close(x.norm(dim=1), length, rtol=1e-6, atol=1e-6)
+    assert_close(angle(a, x), u * angle(a, b), rtol=1e-5, atol=1e-5)
+    assert_close(slerp(a, b, 0.0), a, **CLOSE)
+    assert_close(slerp(a, b, 1.0), b, **CLOSE)
+    assert_close(slerp(b, a, 1 - u), x, **CLOSE)
+    assert_close(slerp(a, a, u), a, **CLOSE)
+    assert_close(slerp(a, b, torch.full((B,), u, dtype=a.dtype)), x, **EXACT)
+
+
+def test_slerp_of_noise_is_noise_where_a_line_is_not():
+    a, b = normal(2, 2000, 50)
+    halfway = slerp(a.reshape(2000, 5, 10), b.reshape(2000, 5, 10), 0.5)
+    assert halfway.shape == (2000, 5, 10)
+    assert abs(halfway.std() - 1) < 0.01 and abs(((a + b) / 2).std() - 0.5**0.5) < 0.01
+
+
 # diffusers: their t is ours minus 1, and they are given our tables in float64
 
 
@@ -268,6 +563,11 @@ def wavy(x, t):
 def final(walk):
     *_, (_, x_0, _) = walk
     return x_0
+
+
+def last(walk):
+    *_, (_, x_t) = walk
+    return x_t
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 40])
@@ -347,6 +647,59 @@ def test_ddim_walk_on_our_grid_is_diffusers(diffusers, steps):
     assert_close(ours, x, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("spacing", "times"), [("leading", leading_grid), ("trailing", None)])
+def test_whole_trajectory_of_ddim_is_diffusers(diffusers, eta, spacing, times):
+    schedule = linear_schedule()
+    model, times = two_modes(0.2).denoiser(schedule), (times or timestep_grid)(1000, 20)
+    theirs = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing=spacing)
+    theirs = upgraded(theirs, schedule)
+    theirs.set_timesteps(20)
+    x = x_T = normal(50)
+    generator, same = (torch.Generator().manual_seed(1) for _ in range(2))
+    ours = sample(model, schedule, (50,), partial(ddim_step, eta=eta), times, generator, x_T)
+    for t, (_, x_s, x_0_hat) in zip(theirs.timesteps, ours, strict=True):
+        z = torch.randn(50, generator=same, dtype=torch.float64)
+        step = theirs.step(model(x, (t + 1).expand(50)), t, x, eta=eta, variance_noise=z)
+        x = step.prev_sample
+        assert_close(x_s, x, rtol=1e-9, atol=1e-9)
+        assert_close(x_0_hat, step.pred_original_sample, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 50])
+def test_whole_trajectory_of_dpm_solver_is_diffusers(diffusers, steps):
+    """Theirs computes in float32; first order in its first step and in its last, as ours."""
+    schedule = linear_schedule()
+    model = two_modes(0.2).denoiser(schedule)
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", lower_order_final=False
+    )
+    theirs.set_timesteps(steps)
+    x = x_T = normal(50)
+    ours = sample(model, schedule, (50,), multistep(dpm_solver_step), steps, x_T=x_T)
+    for t, (s, x_s, _) in zip(theirs.timesteps, ours, strict=True):
+        x = theirs.step(model(x.double(), (t + 1).expand(50)), t, x).prev_sample
+        assert_close(x_s, x.double(), rtol=1e-5, atol=1e-5, msg=lambda m, s=s: f"s = {s}: {m}")
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+def test_inversion_is_diffusers(diffusers, steps):
+    schedule = linear_schedule(40, 0.001, 0.1)
+    theirs = diffusers.DDIMInverseScheduler(
+        num_train_timesteps=40, clip_sample=False, timestep_spacing="trailing"
+    )
+    theirs = upgraded(theirs, schedule)
+    theirs.initial_alpha_cumprod = numbers(1)
+    theirs.set_timesteps(steps)
+    x = x_0 = normal(5, 3)
+    for t, (now, x_t) in zip(
+        theirs.timesteps, ddim_invert(wavy, schedule, x_0, steps), strict=True
+    ):
+        x = theirs.step(wavy(x, (t + 1).expand(5)), t, x).prev_sample
+        assert now == t + 1
+        assert_close(x_t, x, rtol=1e-9, atol=1e-9)
+
+
 def test_v_is_diffusers_velocity(diffusers):
     schedule = cosine_schedule(30)
     theirs = diffusers.DDPMScheduler(
@@ -380,7 +733,7 @@ def walk(**options):
 
 BAD = [
     row
-    for f in (ddpm_step, ddim_step)
+    for f in (ddpm_step, ddim_step, dpm_solver_step)
     for row in (
         bad(
             "t 0", lambda f=f: f(S, X, T3 - 1, T3 - 1, X, X), r"t must lie in 1\.\.10, got .*clean"
@@ -423,6 +776,22 @@ BAD = [
     bad("x_T int", lambda: walk(x_T=T3), "x_t must be a floating.*torch.int64", TypeError),
     bad("model shape", lambda: walk(model=lambda x, t: x[:1]), r"eps must have the shape .*\[1\]"),
     bad("model NaN", lambda: walk(model=lambda x, t: x / 0), "eps must be finite, got NaN"),
+    bad("times one", lambda: walk(steps=T3[:1]), r"times must be \[n\] with n >= 2, got \[1\]"),
+    bad("times 2-D", lambda: walk(steps=T3[None]), r"times must be \[n\] .* got \[1, 3\]"),
+    bad("times rise", lambda: walk(steps=T3), "times must never rise on the way to data: flip"),
+    bad(
+        "times > T", lambda: walk(steps=T3.flip(0) + 1), r"times must lie in 0\.\.10, got .* to 11"
+    ),
+    bad("times NaN", lambda: walk(steps=numbers(9, math.nan)), r"times must lie in \[0, 10\]"),
+    bad("times int32", lambda: walk(steps=T3.int()), r"times .*use times\.long", TypeError),
+    bad("times to 0 twice", lambda: walk(steps=torch.tensor([9, 0, 0])), "t = 0 is clean data"),
+    bad("stands still", lambda: walk(steps=torch.tensor([9, 9])), "s must be smaller than t"),
+    bad("refine", lambda: ddim_invert(two_modes(), S, X, refine=-1), "refine .*at least 0, got -1"),
+    bad("invert NaN", lambda: ddim_invert(two_modes(), S, X / 0), "x_0 must be finite"),
+    bad("error table", lambda: best_variance(X)(S, T3, T3 - 1, X), "error .*11.* got 3"),
+    bad("slerp 0", lambda: slerp(X[None], 0 * X[None], 0.5), "neither zero nor opposite"),
+    bad("slerp opposite", lambda: slerp(X[None], -X[None], 0.5), "neither zero nor opposite"),
+    bad("slerp shapes", lambda: slerp(X[None], X[None, :2], 0.5), r"b must have the shape of a"),
 ]
 
 

@@ -13,12 +13,16 @@ from torch.testing import assert_close
 
 from ddpm_lite.schedule import (
     NoiseSchedule,
+    alpha_bar_like,
     at,
     check_samples,
     check_times,
     constant_schedule,
     cosine_schedule,
+    leading_grid,
     linear_schedule,
+    quadratic_grid,
+    scales,
     timestep_grid,
 )
 
@@ -110,6 +114,31 @@ def test_alpha_bar_at_is_exact_at_integers_and_log_linear_between(schedule, data
     assert_close(between, expected, rtol=1e-10, atol=0)
 
 
+@given(schedules(), st.data())
+def test_time_at_is_the_inverse_of_alpha_bar_at(schedule, data):
+    t = numbers(*data.draw(st.lists(floats(0, schedule.T), min_size=1, max_size=5)))
+    assert_close(schedule.time_at(schedule.alpha_bar_at(t)), t, rtol=1e-9, atol=1e-9)
+    every = torch.arange(schedule.T + 1).double()
+    assert_close(schedule.time_at(schedule.alpha_bar), every, rtol=1e-9, atol=1e-9)
+
+
+@given(schedules(), st.data())
+def test_scales_are_the_two_factors_of_the_jump_at_any_t(schedule, data):
+    real = numbers(*data.draw(st.lists(floats(1e-3, schedule.T), min_size=3, max_size=3)))
+    for t in (real, real.ceil().long()):
+        for like in (normal(3), normal(3, 2, 2)):
+            signal, noise = scales(schedule, t, like)
+            assert signal.shape == noise.shape == (3, *[1] * (like.ndim - 1))
+            assert_close(signal.flatten() ** 2, schedule.alpha_bar_at(t), **EXACT)
+            assert_close(signal**2 + noise**2, torch.ones_like(signal), **EXACT)
+        assert scales(schedule, t, normal(3).float())[1].dtype == torch.float32
+    whole = real.ceil()
+    assert torch.equal(
+        alpha_bar_like(schedule, whole, normal(3)),
+        alpha_bar_like(schedule, whole.long(), normal(3)),
+    )
+
+
 # fewer steps on the same curve
 
 
@@ -122,6 +151,32 @@ def test_timestep_grid_falls_from_T_to_0_as_evenly_as_integers_can(T, data):
     jumps = -times.diff()
     assert jumps.min() >= 1 and jumps.max() <= math.ceil(T / steps) + 1
     assert (times - torch.linspace(T, 0, steps + 1, dtype=torch.float64)).abs().max() <= 0.5
+
+
+@given(st.integers(1, 2000), st.data())
+def test_quadratic_grid_falls_from_T_to_0_along_squares(T, data):
+    steps = data.draw(st.integers(1, T))
+    times = quadratic_grid(T, steps)
+    assert times.dtype == torch.int64 and len(times) == steps + 1
+    assert times[0] == T and times[-1] == 0 and times.diff().max() <= -1
+    squares = T * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** 2
+    apart = squares >= torch.arange(steps, -1, -1)  # elsewhere the squares are too close
+    assert (times - squares)[apart].abs().max() <= 0.5 + 1e-9
+
+
+@given(st.integers(1, 2000), st.data())
+def test_leading_grid_falls_by_one_stride_to_1_and_then_to_0(T, data):
+    steps = data.draw(st.integers(1, T))
+    times = leading_grid(T, steps)
+    assert times.dtype == torch.int64 and len(times) == steps + 1
+    assert times[-2:].tolist() == [1, 0] and times[0] <= T
+    assert (times[:-1].diff() == -(T // steps)).all()
+
+
+def test_grids_of_ten_steps():
+    assert timestep_grid(1000, 10).tolist() == list(range(1000, -1, -100))
+    assert leading_grid(1000, 10).tolist() == [*range(901, 0, -100), 0]
+    assert quadratic_grid(1000, 10).tolist() == [10 * k**2 for k in range(10, -1, -1)]
 
 
 @given(schedules(), st.data())
@@ -189,6 +244,16 @@ BAD = [
     bad("real t < 0", lambda: linear_schedule(10).alpha_bar_at(-0.1), r"t .*\[0, 10\].*-0.1"),
     bad("real t > T", lambda: linear_schedule(10).alpha_bar_at(10.1), "t .*got 10.1"),
     bad("real t NaN", lambda: linear_schedule(10).alpha_bar_at(math.nan), "t .*got nan"),
+    bad("time_at > 1", lambda: linear_schedule(10).time_at(1.1), r"alpha_bar .*, 1\], got 1.1"),
+    bad("time_at low", lambda: linear_schedule(10).time_at(0.1), r"alpha_bar must.*\[0.9.*got 0.1"),
+    bad("time_at NaN", lambda: linear_schedule(10).time_at(math.nan), "alpha_bar .*got nan"),
+    bad("quadratic", lambda: quadratic_grid(10, 11), r"steps .*got 11: no step may stand"),
+    bad("leading 0", lambda: leading_grid(10, 0), r"steps .*1\.\.T = 10, got 0"),
+    bad("scales 0.0", lambda: scales(linear_schedule(10), X - X, X), r"\(0, 10\], got 0 .*clean"),
+    bad("scales > T", lambda: scales(linear_schedule(2), T3.double(), X), r"\(0, 2\].*1 to 3"),
+    bad("scales NaN", lambda: scales(linear_schedule(2), X * math.nan, X), r"\(0, 2\], got nan"),
+    bad("s < 0", lambda: scales(linear_schedule(9), X - 9, X, 0, "s"), r"s must lie in \[0, 9\]"),
+    bad("scales int32", lambda: scales(linear_schedule(9), T3.int(), X), "t.long", TypeError),
     bad("at t -1", lambda: at(TABLE, T3 - 2, X), r"t must lie in 0\.\.10, got values from -1"),
     bad("at t 11", lambda: at(TABLE, T3 + 8, X), r"t must lie in 0\.\.10, got .* to 11"),
     bad("at like int", lambda: at(TABLE, T3, T3), "like must be a float.*like.float", TypeError),

@@ -1,0 +1,211 @@
+"""The chain in continuous time: a diffusion, and two ways back from noise, one random, one smooth.
+
+With beta(t) = -d log alpha_bar / dt the forward process is dx = -beta/2 x dt + sqrt(beta) dw. Its
+law at a real t is the chain's closed form with `alpha_bar_at`, so at the integers it is the chain.
+On the clock tau = -log alpha_bar it is one and the same for every schedule: dx = -x/2 dtau + dw. A
+step from t to s takes all of tau_t - tau_s, so that beta(t) itself is never needed.
+
+With the clock running back, the reverse SDE is dx = (x/2 + score) dtau + dw and the ODE of the
+probability flow dx = (x + score)/2 dtau; both have the laws of the forward process. Their steps are
+steps for `sampling.sample`, and t and s are int64 or real. Song et al. 2021, "Score-based
+generative modeling through stochastic differential equations".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from .gaussian import log_density
+from .posterior import step_variances
+from .prediction import Model, score
+from .sampling import Step
+from .schedule import NoiseSchedule, alpha_bar_like, check_samples
+from .score import Field, annealed_langevin_step, divergence
+
+
+def elapsed(schedule: NoiseSchedule, s: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """The clock from s to t, log(alpha_bar_s / alpha_bar_t), the area under beta: [B, 1, ...].
+
+    s, t: [B] in [0, T]; like: [B, *D], whose dtype it gets. Negative where t < s.
+    """
+    alpha_bar_s, alpha_bar_t = (alpha_bar_like(schedule, r, like, first=0) for r in (s, t))
+    return (alpha_bar_s.log() - alpha_bar_t.log()).to(like.dtype)
+
+
+def transition(schedule: NoiseSchedule, x_s: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B, *D] and variance [B, 1, ...] of q(x_t | x_s), exact for real 0 <= s < t <= T.
+
+    With s = 0 it is the closed form, with s = t - 1 the chain's own step.
+    """
+    check_samples(x_s=x_s)
+    variance, _, _ = step_variances(schedule, t, s, x_s)
+    return (1 - variance).sqrt().to(x_s.dtype) * x_s, variance.to(x_s.dtype)
+
+
+def forward_sde_step(
+    schedule: NoiseSchedule, x_s: Tensor, s: Tensor, t: Tensor, z: Tensor
+) -> Tensor:
+    """Euler-Maruyama from s to t > s: with the factor 1 - dtau/2, where q(x_t | x_s) has a root.
+
+    x_s, z: [B, *D]. The error of a step is of the order dtau^2.
+    """
+    check_samples(x_s=x_s, z=z)
+    dtau = elapsed(schedule, s, t, x_s)
+    return x_s - dtau / 2 * x_s + dtau.sqrt() * z
+
+
+def velocity(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
+    """dx / dtau of the probability-flow ODE: -(x_t + score) / 2, [B, *D]."""
+    return -(x_t + score(schedule, eps_hat, t)) / 2
+
+
+def reverse_sde_step(
+    schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor, z: Tensor
+) -> Tensor:
+    """Euler-Maruyama of the reverse SDE from t to s < t. Arguments as `sampling.ddpm_step`."""
+    check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
+    dtau = elapsed(schedule, s, t, x_t)
+    return x_t + dtau * (x_t / 2 + score(schedule, eps_hat, t)) + dtau.sqrt() * z
+
+
+def euler_step(
+    schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor, z: Tensor
+) -> Tensor:
+    """Euler's step of the probability-flow ODE from t to s. Arguments as `sampling.ddpm_step`.
+
+    On the clock; `sampling.ddim_step` is Euler's step of the same ODE in other variables. z has no
+    part.
+    """
+    check_samples(x_t=x_t, eps_hat=eps_hat)
+    return x_t - elapsed(schedule, s, t, x_t) * velocity(schedule, x_t, t, eps_hat)
+
+
+def heun_step(
+    schedule: NoiseSchedule,
+    x_t: Tensor,
+    t: Tensor,
+    s: Tensor,
+    eps_hat: Tensor,
+    z: Tensor,
+    model: Model,
+) -> Tensor:
+    """Heun's step of the probability-flow ODE: Euler's, with the mean velocity of its two ends.
+
+    Arguments as `sampling.ddpm_step`, with one s for the whole batch; model: asked a second time,
+    at x_s, in each step but that to s = 0. Use ``partial(heun_step, model=model)``. z has no part.
+    """
+    x_s = euler_step(schedule, x_t, t, s, eps_hat, z)
+    if not (s > 0).all():  # no model knows clean data
+        return x_s
+    before, after = velocity(schedule, x_t, t, eps_hat), velocity(schedule, x_s, s, model(x_s, s))
+    return x_t - elapsed(schedule, s, t, x_t) * (before + after) / 2
+
+
+def predictor_corrector_step(
+    schedule: NoiseSchedule,
+    x_t: Tensor,
+    t: Tensor,
+    s: Tensor,
+    eps_hat: Tensor,
+    z: Tensor,
+    predictor: Step = reverse_sde_step,
+    size: float = 0.1,
+) -> Tensor:
+    """A step of ``predictor`` where time moves; where it stands still, one of Langevin's.
+
+    Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
+    `score.annealed_langevin_step`. The corrector leaves the law of x_t where it should be, and
+    draws it there where it is not. For times as those of `paused`. Song et al. 2021, algorithm 1.
+    """
+    if (s < t).all():
+        return predictor(schedule, x_t, t, s, eps_hat, z)
+    return annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
+
+
+def paused(times: Tensor, pauses: int = 1) -> Tensor:
+    """The same times [n], each but the first and the last said ``pauses`` more times.
+
+    On them `predictor_corrector_step` makes so many corrections after each prediction but the last
+    (no model knows clean data): [n + pauses (n - 2)].
+    """
+    if pauses < 0:
+        raise ValueError(f"pauses must be at least 0, got {pauses}")
+    return torch.cat([times[:1], times[1:-1].repeat_interleave(1 + pauses), times[-1:]])
+
+
+@torch.no_grad()
+def solve_ode(
+    model: Model,
+    schedule: NoiseSchedule,
+    x_t: Tensor,
+    t: float,
+    s: float,
+    rtol: float = 1e-8,
+    atol: float = 1e-8,
+    method: str = "DOP853",
+) -> Tensor:
+    """The probability-flow ODE from t to s, either way, by SciPy's adaptive solver: a reference.
+
+    x_t: [B, *D]; t, s: in (0, T]; rtol, atol, method: of `scipy.integrate.solve_ivp`, for the whole
+    batch at once. In the variables y = x / sqrt(alpha_bar) and r = sqrt(1 / alpha_bar - 1), where
+    dy / dr = eps_hat is never steep. Returns x_s like x_t; raises RuntimeError where SciPy fails.
+    """
+    check_samples(x_t=x_t)
+    ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
+    if not min(t, s) > 0:
+        raise ValueError(f"t and s must lie in (0, {schedule.T}], got {t:g} and {s:g}")
+    signal, ratio = ends.sqrt().tolist(), (1 / ends - 1).sqrt().tolist()
+
+    def slope(r: float, y: np.ndarray) -> np.ndarray:
+        alpha_bar = torch.tensor(1 / (1 + r**2)).double().clamp(ends.min(), ends.max())
+        now = schedule.time_at(alpha_bar).to(x_t.device).repeat(len(x_t))
+        x = torch.from_numpy(y).to(x_t).reshape(x_t.shape) * alpha_bar.sqrt().to(x_t)
+        return model(x, now).double().cpu().numpy().ravel()
+
+    start = (x_t.double() / signal[0]).cpu().numpy().ravel()
+    found = solve_ivp(slope, ratio, start, method=method, rtol=rtol, atol=atol, t_eval=ratio[1:])
+    if not found.success:
+        raise RuntimeError(f"the solver stopped: {found.message} (raise rtol and atol)")
+    return (torch.from_numpy(found.y[:, -1]) * signal[1]).to(x_t).reshape(x_t.shape)
+
+
+def log_likelihood(
+    model: Model,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Tensor,
+    divergence: Callable[[Field, Tensor], tuple[Tensor, Tensor]] = divergence,
+    log_prior: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """log p(x) in nats, [B], p being the law that the probability-flow ODE makes out of the prior.
+
+    Up the ODE, log p falls by the divergence of the velocity: so it is log_prior at the end plus
+    the integral of the divergence, by Heun's method on ``times``. Song et al. 2021, eq. 39.
+
+    x: [B, *D], taken as x_t at t = times[0]; times: [n] real or int64, rising in (0, T];
+    divergence: exact, or ``partial(sliced_divergence, v=v)`` for Hutchinson's estimate with one v
+    for the whole way; log_prior: of x at times[-1], [B] (None: N(0, I)). Raises ValueError.
+    """
+    check_samples(x=x)
+    if times.ndim != 1 or len(times) < 2 or not (times.diff() > 0).all():
+        raise ValueError("times must be [n] with n >= 2, and rise from the data to the prior")
+
+    def flow(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return divergence(lambda x: velocity(schedule, x, t, model(x, t)), x)
+
+    spread = x.new_zeros(len(x))  # the integral of the divergence
+    for s, t in zip(times, times[1:], strict=False):
+        s_now, t_now = (r.repeat(len(x)).to(x.device) for r in (s, t))
+        dtau = elapsed(schedule, s_now, t_now, x)
+        before, slope_before = (v.detach() for v in flow(x, s_now))
+        after, slope_after = (v.detach() for v in flow(x + dtau * before, t_now))
+        x = x + dtau * (before + after) / 2
+        spread = spread + dtau.reshape(-1) * (slope_before + slope_after) / 2
+    if log_prior is not None:
+        return log_prior(x) + spread
+    return log_density(x, 0.0, 1.0).reshape(len(x), -1).sum(1) + spread
