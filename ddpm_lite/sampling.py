@@ -268,7 +268,8 @@ def ddim_invert(
     x_0: [B, *D]; steps: as in `sample`. The step down from x_t uses eps_hat(x_t, t), which is known
     only once x_t is. So eps_hat is first read at (x_s, t), the point where the step starts, and
     then ``refine`` times at the x_t so found: a fixed-point iteration, one network call each. It
-    ends in the exact x_T, but where eps_hat turns sharply between modes and the steps are few.
+    ends in the exact x_T where the steps are small against the slope of eps_hat. Where the way down
+    contracts, as it does towards images, x_T is found less well than the x_0 that it leads to.
     Song, Meng and Ermon 2021, section 5.4; Pan et al. 2023 for the refinement.
     """
     if refine < 0:

@@ -198,6 +198,17 @@ def test_dpm_solver_is_algorithm_2_of_its_paper(schedule, data):
     assert_close(ours, expected, rtol=1e-7, atol=1e-7)
 
 
+def test_dpm_solver_carries_x_0_hat_on_to_the_middle():
+    """On even steps in log SNR, half of what x_0_hat moved by in the step before is added."""
+    schedule, log_snr = linear_schedule(), numbers(-4, -3, -2)
+    r, t, s = (now.expand(4) for now in schedule.time_at(log_snr.sigmoid()))
+    x_t, x_0_before, eps, z = normal(4, 4)
+    x_0_hat = predict_x_0(schedule, x_t, t, eps)
+    middle = predict_eps(schedule, x_t, t, x_0_hat + (x_0_hat - x_0_before) / 2)
+    ours = dpm_solver_step(schedule, x_t, t, s, eps, z, (r, x_0_before))
+    assert_close(ours, ddim_step(schedule, x_t, t, s, middle, z), **CLOSE)
+
+
 def test_dpm_solver_clips_what_it_remembers_too():
     schedule, (r, t, s) = linear_schedule(), torch.tensor([900, 600, 300])[:, None].expand(3, 4)
     x_t, x_0_before, eps, z = 3 * normal(4, 4)
@@ -776,6 +787,11 @@ BAD = [
     bad("x_T int", lambda: walk(x_T=T3), "x_t must be a floating.*torch.int64", TypeError),
     bad("model shape", lambda: walk(model=lambda x, t: x[:1]), r"eps must have the shape .*\[1\]"),
     bad("model NaN", lambda: walk(model=lambda x, t: x / 0), "eps must be finite, got NaN"),
+    bad(
+        "before",
+        lambda: dpm_solver_step(S, X, T3.clamp(min=2), T3 * 0 + 1, X, X, (T3, X)),
+        "before must hold a time above t",
+    ),
     bad("times one", lambda: walk(steps=T3[:1]), r"times must be \[n\] with n >= 2, got \[1\]"),
     bad("times 2-D", lambda: walk(steps=T3[None]), r"times must be \[n\] .* got \[1, 3\]"),
     bad("times rise", lambda: walk(steps=T3), "times must never rise on the way to data: flip"),
