@@ -55,7 +55,7 @@ def forward_sde_step(
     x_s, z: [B, *D]. The error of a step is of the order dtau^2.
     """
     check_samples(x_s=x_s, z=z)
-    dtau = elapsed(schedule, s, t, x_s)
+    dtau = _moving(elapsed(schedule, s, t, x_s))
     return x_s - dtau / 2 * x_s + dtau.sqrt() * z
 
 
@@ -69,7 +69,7 @@ def reverse_sde_step(
 ) -> Tensor:
     """Euler-Maruyama of the reverse SDE from t to s < t. Arguments as `sampling.ddpm_step`."""
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
-    dtau = elapsed(schedule, s, t, x_t)
+    dtau = _moving(elapsed(schedule, s, t, x_t))
     return x_t + dtau * (x_t / 2 + score(schedule, eps_hat, t)) + dtau.sqrt() * z
 
 
@@ -153,7 +153,7 @@ def solve_ode(
 
     x_t: [B, *D]; t, s: in (0, T]; rtol, atol, method: of `scipy.integrate.solve_ivp`, for the whole
     batch at once. In the variables y = x / sqrt(alpha_bar) and r = sqrt(1 / alpha_bar - 1), where
-    dy / dr = eps_hat is never steep. Returns x_s like x_t; raises RuntimeError where SciPy fails.
+    dy / dr = eps_hat stays of order 1. Returns x_s like x_t; raises RuntimeError where SciPy fails.
     """
     check_samples(x_t=x_t)
     ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
@@ -162,7 +162,8 @@ def solve_ode(
     signal, ratio = ends.sqrt().tolist(), (1 / ends - 1).sqrt().tolist()
 
     def slope(r: float, y: np.ndarray) -> np.ndarray:
-        alpha_bar = torch.tensor(1 / (1 + r**2)).double().clamp(ends.min(), ends.max())
+        alpha_bar = torch.tensor(1 / (1 + r**2), dtype=torch.float64)
+        alpha_bar = alpha_bar.clamp(ends.min(), ends.max())  # rounding may leave the interval
         now = schedule.time_at(alpha_bar).to(x_t.device).repeat(len(x_t))
         x = torch.from_numpy(y).to(x_t).reshape(x_t.shape) * alpha_bar.sqrt().to(x_t)
         return model(x, now).double().cpu().numpy().ravel()
@@ -209,3 +210,9 @@ def log_likelihood(
     if log_prior is not None:
         return log_prior(x) + spread
     return log_density(x, 0.0, 1.0).reshape(len(x), -1).sum(1) + spread
+
+
+def _moving(dtau: Tensor) -> Tensor:
+    if not (dtau > 0).all():
+        raise ValueError("s must be smaller than t: a random step has a direction in time")
+    return dtau
