@@ -12,7 +12,7 @@ from torch import Tensor
 from .posterior import step_variances
 from .prediction import Model, predict_eps, score
 from .sampling import ddpm_step, walk_times
-from .schedule import NoiseSchedule, alpha_bar_like, check_samples, check_times
+from .schedule import NoiseSchedule, alpha_bar_like, at, check_samples, check_times
 
 
 class GaussianMixture:
