@@ -6,8 +6,9 @@
 
 For each number of steps S and each sampler: DDIM with eta = 0, 0.2, 0.5 and 1, sigma_hat (sigma^2 =
 beta in the ancestral step) and DPM-Solver++(2M), n digits are drawn (``long`` of them where S >=
-200), from the same starts; labels are dealt in turn, pixels rounded to 8 bits. All is measured
-against the test set by the package's classifier, and so are as many training digits: the floor.
+200), from the same starts; labels are those of random training digits, pixels are rounded to 8
+bits. All is measured against the test set by the package's classifier, and so are as many training
+digits: the floor.
 
 --grid says where the S steps lie: even (from T), quadratic (dense where t is small) or leading (the
 DDIM paper's, which starts below T). --unclipped leaves x_0_hat as it is.
@@ -34,12 +35,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digits import CHUNK, DIGITS, PART, Judge, rounded
+from digits import CHUNK, DIGITS, PART, rounded
 from torch import Tensor
 from tqdm import tqdm
 
 from ddpm_lite.checkpoint import load_checkpoint, load_pretrained
-from ddpm_lite.evaluation import machine
+from ddpm_lite.data import to_bytes
+from ddpm_lite.evaluation import Judge, asked, machine
 from ddpm_lite.networks import Reading
 from ddpm_lite.sampling import (
     Step,
@@ -89,7 +91,7 @@ def drawn(
         shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
         x_T = torch.randn(shape, generator=starts, device=device)
         *_, (_, x_0, _) = sample(asked, model.schedule, shape, step, times, noise, x_T, device)
-        parts.append(((x_0[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte().cpu())
+        parts.append(to_bytes(x_0[:, 0]).cpu())
     return torch.cat(parts)
 
 
@@ -117,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     part = args.grid + (", unclipped" if args.unclipped else "")
     given = arguments if arguments is not None else sys.argv[1:]
     results: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/ddim.py", *given]),
+        "commands": [],  # that made the cells, in the order of their runs
         "weights": hashlib.sha256(DIGITS.read_bytes()).hexdigest()[:16],
         "step": load_checkpoint(DIGITS).facts.get("step"),
         "seed": args.seed,
@@ -128,7 +130,9 @@ def main(arguments: list[str] | None = None) -> None:
     if args.out.exists():
         before = json.loads(args.out.read_text(encoding="utf-8"))
         if all(before.get(key) == results[key] for key in ("weights", "seed")):
-            results |= {key: before[key] for key in ("floor", "tables")}
+            results |= {key: before[key] for key in ("commands", "floor", "tables")}
+    command = shlex.join(["python", "benchmarks/ddim.py", *given])
+    results["commands"] = [*(c for c in results["commands"] if c != command), command]
     table = results["tables"].setdefault(part, {})
 
     def store() -> None:
@@ -138,15 +142,15 @@ def main(arguments: list[str] | None = None) -> None:
         temporary.replace(args.out)
 
     torch.set_num_threads(args.workers * args.threads)
-    judge = Judge(args.seed)
+    judge = Judge(load_pretrained("classifier"))
     workers = 1 if args.device != "cpu" else args.workers
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     for steps in sorted(args.steps):
         n = args.long if steps >= LONG else args.n
         if str(n) not in results["floor"]:
-            results["floor"][str(n)] = rounded(judge.floor(n))
+            results["floor"][str(n)] = rounded(judge.floor(n, args.seed))
             store()
-        labels, times = torch.arange(n) % 10, GRIDS[args.grid](1000, steps)
+        labels, times = asked(n, args.seed), GRIDS[args.grid](1000, steps)
         for name in args.samplers:
             row = table.setdefault(name, {})
             if row.get(str(steps), {}).get("n") == n:

@@ -33,11 +33,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained
-from ddpm_lite.data import mnist
+from ddpm_lite.data import mnist, to_bytes
 from ddpm_lite.evaluation import Judge, asked, in_bits, machine, terms_of
 from ddpm_lite.networks import Reading
 from ddpm_lite.objective import Terms, bits_per_dim
-from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample
+from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample, zero_variance
 from ddpm_lite.schedule import NoiseSchedule
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "digits.json"
@@ -46,16 +46,11 @@ PART, BOUND_PART = 500, 32  # images that one process draws, or bounds, before i
 CHUNK = 100  # images drawn at a time
 
 
-def no_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
-    """sigma^2 = 0: only the mean of the ancestral step. float64 [B, 1, ...]."""
-    return 0 * beta_variance(schedule, t, s, like)
-
-
 # Each sampler's step and number of steps; the long ones last. The ancestral step with
 # sigma^2 = beta_tilde is eta = 1.
 SAMPLERS = {
     "sigma^2 = beta": (partial(ddpm_step, variance=beta_variance, clip=1.0), 50),
-    "sigma^2 = 0": (partial(ddpm_step, variance=no_variance, clip=1.0), 50),
+    "sigma^2 = 0": (partial(ddpm_step, variance=zero_variance, clip=1.0), 50),
     "eta = 0": (partial(ddim_step, eta=0.0, clip=1.0), 50),
     "eta = 1, no clipping": (partial(ddim_step, eta=1.0), 50),
     "eta = 1, 100 steps": (partial(ddim_step, eta=1.0, clip=1.0), 100),
@@ -78,7 +73,7 @@ def drawn(name: str, labels: Tensor, seed: int, threads: int) -> Tensor:
     for y in labels.split(CHUNK):
         shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
         *_, (_, x_0, _) = sample(asked, model.schedule, shape, step, steps, generator)
-        parts.append(((x_0[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte())
+        parts.append(to_bytes(x_0[:, 0]))
     return torch.cat(parts)
 
 

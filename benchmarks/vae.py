@@ -16,19 +16,22 @@ import argparse
 import hashlib
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_lite.checkpoint import load_pretrained, save_checkpoint
-from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.checkpoint import load_pretrained, save_checkpoint, untrained
+from ddpm_lite.data import mnist, to_bytes, to_unit
 from ddpm_lite.evaluation import Judge, machine
+from ddpm_lite.gaussian import kl
 from ddpm_lite.metrics import accuracy, class_score, probabilities
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
 from ddpm_lite.objective import bits_per_dim, discretised_gaussian
@@ -42,12 +45,6 @@ CONFIGS = {
 # sigma^2 held fixed. 1/2: the loss is |x - mean|^2 + KL; 392: with the mean over 784 pixels.
 FIXED = (0.15, 0.5, 5.0, 392.0)
 BATCH, PEAK_LR, CHUNK = 128, 2e-3, 500
-
-
-def built(config: dict[str, dict[str, int]]) -> Autoencoder | VAE:
-    if "vae" in config:
-        return VAE(**config["vae"])
-    return Autoencoder(**config["autoencoder"])
 
 
 def loss_of(model: Autoencoder | VAE, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -100,17 +97,12 @@ def stored(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def through(function: Callable[[Tensor], Any], x: Tensor) -> Any:
-    """function(x), some rows at a time; a tuple where the function returns one."""
-    parts = [function(some) for some in x.split(CHUNK)]
+def through(function: Callable[..., Any], *rows: Tensor) -> Any:
+    """function(*rows), some rows at a time; a tuple where the function returns one."""
+    parts = [function(*some) for some in zip(*(x.split(CHUNK) for x in rows), strict=True)]
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return torch.cat(parts)
-
-
-def pixels(x: Tensor) -> Tensor:
-    """Images [N, 1, 28, 28] in [-1, 1] as uint8 [N, 28, 28]."""
-    return ((x[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def normal(n: int, latent: int, seed: int) -> Tensor:
@@ -126,23 +118,18 @@ def fitted(codes: Tensor, n: int, seed: int) -> Tensor:
 def bound(model: VAE, images: Tensor, seed: int) -> dict[str, Any]:
     """The bound on log p(x) of images, in nats; and in bits/dim of their 8-bit pixels."""
     x, eps = to_unit(images)[:, None], normal(len(images), model.latent, seed)
-    both = torch.cat([x.flatten(1), eps], 1)
-
-    def split(rows: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        return model.elbo(rows[:, :784].view(-1, 1, 28, 28), rows[:, 784:], **options)
-
-    reconstruction, kl = through(split, both)
-    binned, _ = through(lambda rows: split(rows, decoder=discretised_gaussian), both)
+    reconstruction, spent = through(model.elbo, x, eps)
+    binned, _ = through(partial(model.elbo, decoder=discretised_gaussian), x, eps)
     mean, var = through(model.encode, x)
-    per_latent = (0.5 * (mean**2 + var - 1 - var.log())).mean(0)
+    per_latent = kl(mean, var, torch.zeros_like(mean), torch.ones_like(var)).mean(0)
     squares = (through(model, x) - x).square().mean()
     return {
         "images": len(images),
         "reconstruction": short(reconstruction.mean()),
-        "kl": short(kl.mean()),
-        "elbo": short((reconstruction - kl).mean()),
-        "bits_per_dim": short(bits_per_dim((kl - binned).mean(), 784)),
-        "bits_of_kl": short(bits_per_dim(kl.mean(), 784)),
+        "kl": short(spent.mean()),
+        "elbo": short((reconstruction - spent).mean()),
+        "bits_per_dim": short(bits_per_dim((spent - binned).mean(), 784)),
+        "bits_of_kl": short(bits_per_dim(spent.mean(), 784)),
         "kl_per_latent": [short(k) for k in per_latent.sort(descending=True).values],
         "variance_of_means": [short(v) for v in mean.var(0).sort(descending=True).values],
         "sigma2": short(model.sigma2),
@@ -167,8 +154,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)  # of each of two threads
     images, test = mnist("train")[0], mnist("test")
+    given = sys.argv[1:] if arguments is None else arguments
     results: dict[str, Any] = {
-        "command": " ".join(["python benchmarks/vae.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/vae.py", *given]),
         "seed": args.seed,
         "n": args.n,
         "machine": machine(torch.device("cpu")),
@@ -192,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     ) -> Any:
         """A network, and the losses of its epochs as they will be."""
         torch.manual_seed(args.seed)
-        model = built(config)
+        model = untrained(config)
         if sigma2 is not None:
             model.log_sigma2.requires_grad_(False).fill_(math.log(sigma2))
         return model, pool.submit(fit, model, images, epochs, args.seed)
@@ -228,8 +216,8 @@ def main(arguments: list[str] | None = None) -> None:
     judge = Judge(load_pretrained("classifier"))
 
     def measured(x: Tensor) -> dict[str, float]:
-        seen = probabilities(judge.classifier, pixels(x))
-        found = judge.against_test(pixels(x)) | {"class_score": class_score(seen)}
+        seen = probabilities(judge.classifier, to_bytes(x[:, 0]))
+        found = judge.against_test(to_bytes(x[:, 0])) | {"class_score": class_score(seen)}
         return {key: short(value) for key, value in found.items()}
 
     vae, plane, plain = (models[name] for name in CONFIGS)
@@ -261,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, make in sets.items():
         keep("sets", name, measured(make()))
     for name, model in models.items():
-        read = accuracy(judge.classifier, pixels(through(model, tested)), test[1])
+        read = accuracy(judge.classifier, to_bytes(through(model, tested)[:, 0]), test[1])
         results["sets"][f"{name}, reconstructions"]["accuracy"] = short(read)
 
     for sigma2, (model, losses) in fixed.items():

@@ -129,7 +129,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.
     tensors, facts = load_checkpoint(path, device)
     averaged = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
     try:
-        model = _network(facts)
+        model = untrained(facts["config"])
         model.load_state_dict(averaged or tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
@@ -138,9 +138,8 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.
     return model.to(device).eval()
 
 
-def _network(facts: Mapping[str, Any]) -> nn.Module:
-    """The untrained network that the facts describe."""
-    config = facts["config"]
+def untrained(config: Mapping[str, Any]) -> nn.Module:
+    """A new network of the kind and the sizes that a checkpoint's ``config`` gives."""
     if "vae" in config:
         return VAE(**config["vae"])
     if "autoencoder" in config:

@@ -69,6 +69,11 @@ def to_unit(images: Tensor) -> Tensor:
     return images.to(torch.get_default_dtype()) / 127.5 - 1
 
 
+def to_bytes(x: Tensor) -> Tensor:
+    """Images [..., 28, 28] in [-1, 1] to the nearest pixels, uint8; beyond the ends, to the end."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
 def labelled(
     images: Tensor, labels: Tensor, dropout: float = 0.0, null: int = 10
 ) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:

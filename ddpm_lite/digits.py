@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .checkpoint import CheckpointError, find, load_pretrained
+from .data import to_bytes
 from .networks import Reading
 from .sampling import ddim_step, ddpm_step, sample
 
@@ -67,7 +68,7 @@ def draw(model: Reading, labels: Tensor, how: Drawing = Drawing()) -> Iterator[T
         shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
         walk = sample(asked, model.schedule, shape, how.step, how.steps, generator, device=device)
         *_, (_, x, _) = walk
-        yield ((x[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        yield to_bytes(x[:, 0]).cpu()
 
 
 def grid(images: Tensor, columns: int, gap: int = 2, zoom: int = 3) -> Image.Image:

@@ -23,7 +23,7 @@ from children import fork, in_parent, wait
 from PIL import Image
 from torch.testing import assert_close
 
-from ddpm_lite import cli, digits, evaluation
+from ddpm_lite import checkpoint, cli, digits, evaluation
 from ddpm_lite.checkpoint import load_checkpoint, load_pretrained, save_checkpoint
 from ddpm_lite.data import mnist
 from ddpm_lite.digits import Drawing, dealt, draw, load_digits
@@ -290,11 +290,11 @@ def test_pixels_are_the_nearest_of_256_levels(trained, monkeypatch):
 
 
 def test_the_folder_of_a_run_means_its_model_or_else_its_newest_checkpoint(trained, tmp_path):
-    assert digits.find(trained) == trained / "model.safetensors"
+    assert checkpoint.find(trained) == trained / "model.safetensors"
     for step in (8, 10):
         name = f"checkpoint-{step:07d}.safetensors"
         (tmp_path / name).write_bytes((trained / name).read_bytes())
-    assert digits.find(tmp_path).name == "checkpoint-0000010.safetensors"
+    assert checkpoint.find(tmp_path).name == "checkpoint-0000010.safetensors"
     averaged, final = load_digits(tmp_path), load_digits(trained)
     assert_close(averaged.state_dict(), final.state_dict(), rtol=1e-3, atol=1e-6)
 

@@ -58,7 +58,14 @@ def test_to_unit_maps_pixels_to_minus_one_to_one():
     unit = data.to_unit(pixels)
     assert unit.dtype == torch.get_default_dtype()
     assert_close(unit, torch.tensor([[-1.0, -0.6, 1.0]]))
-    assert torch.equal(((unit + 1) * 127.5).round().byte(), pixels)
+    assert torch.equal(data.to_bytes(unit), pixels)
+
+
+def test_to_bytes_takes_the_nearest_of_256_levels():
+    x = torch.tensor([-1.5, -1.0, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.3, 0.999, 1.0, 2.0])
+    assert data.to_bytes(x).tolist() == [0, 0, 0, 1, 166, 255, 255, 255]
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(data.to_bytes(data.to_unit(every)), every)
 
 
 # Each image shows its own number, and so does its label.

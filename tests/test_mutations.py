@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+import shutil
 import symtable
 import sys
 import tempfile
@@ -463,10 +465,8 @@ def code_for(label: str) -> list[ast.Module]:
 def package(folder: Path, mutation: Mutation | None) -> Iterator[None]:
     """Within it, `import ddpm_lite` finds a copy of the package with this mutation."""
     copy = folder / "ddpm_lite"
-    copy.mkdir()
-    for path in PACKAGE.iterdir():
-        if path.name != "__pycache__":
-            (copy / path.name).symlink_to(path)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, copy, ignore=ignore, copy_function=os.symlink)
     if mutation:
         file = copy / f"{mutation.module}.py"
         source = file.read_text(encoding="utf-8")
@@ -826,6 +826,37 @@ LAWS = [
         "slope_before",
         "test_sde.test_likelihood_in_the_plane_exact_and_by_hutchinson",
     ),
+    # the chain's own marginal, and the VAE
+    Mutation(
+        "oracle",
+        "return push_density(x, x_0_hat, x, math.sqrt(variance_1))",
+        "return x_0_hat",
+        "test_oracle.test_chain_density_is_the_law_of_samples_with_noise_at_the_last_step",
+    ),
+    Mutation(
+        "oracle",
+        "variance_1 = float(schedule.beta_tilde[2])",
+        "variance_1 = float(schedule.beta[1])",
+        "test_oracle.test_chain_density_against_dense_quadrature",
+    ),
+    Mutation(
+        "oracle",
+        "step = partial(ddpm_step, variance=lambda _schedule, t, _s, like: at(variance, t, like))",
+        "step = ddpm_step",
+        "test_oracle.test_chain_density_against_dense_quadrature",
+    ),
+    Mutation(
+        "networks/vae",
+        "return mean + var.sqrt() * eps",
+        "return mean + var * eps",
+        "test_vae.test_a_reparameterised_draw_has_its_law_and_its_gradient",
+    ),
+    Mutation(
+        "networks/vae",
+        "return self.reconstruction - self.kl",
+        "return self.reconstruction + self.kl",
+        "test_vae.test_the_bound_is_below_the_evidence_and_its_weights_average_to_it",
+    ),
 ]
 
 
@@ -865,6 +896,9 @@ def test_mutation_breaks_a_law(mutation, tmp_path):
         "sampling",
         "metrics",
         "training",
+        "score",
+        "sde",
+        "networks/vae",
     ],
 )
 def test_every_mathematical_module_is_mutated(module):

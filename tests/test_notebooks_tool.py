@@ -281,6 +281,15 @@ def test_check_catches_a_source(source, message, copy, small):
     assert message in findings(copy, tool.normalise(small))
 
 
+@pytest.mark.parametrize("line", ["%% tags=['hide-input']", "assert x == 1", "def f(x):"])
+def test_check_catches_code_in_a_markdown_cell(line, copy, small):
+    text = nbformat.v4.new_markdown_cell(f"Words, and\n\n```python\n{line}\n```\n\nsay defend.")
+    small.cells.append(text)
+    assert findings(copy, tool.normalise(small)) == ""
+    text.source += f"\n{line}"
+    assert "code in a Markdown cell" in findings(copy, tool.normalise(small))
+
+
 def test_check_catches_what_an_editor_left(copy, small):
     small.metadata["language_info"] = {"name": "python", "version": "3.99"}
     path = copy / "book" / "01-small.ipynb"

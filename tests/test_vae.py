@@ -13,7 +13,13 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from ddpm_lite import evaluation
-from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained, save_checkpoint
+from ddpm_lite.checkpoint import (
+    WEIGHTS,
+    load_checkpoint,
+    load_pretrained,
+    save_checkpoint,
+    untrained,
+)
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
 from ddpm_lite.objective import discretised_gaussian
@@ -138,12 +144,24 @@ def test_training_learns_and_follows_its_seed(name, monkeypatch):
     monkeypatch.setitem(fit.__globals__, "BATCH", 32)
     for _ in range(2):
         torch.manual_seed(3)
-        model = BENCHMARK["built"](BENCHMARK["CONFIGS"][name])
+        model = untrained(BENCHMARK["CONFIGS"][name])
         losses = fit(model, images, epochs=4, seed=3)
         models.append(model)
     assert losses[-1] < 0.8 * losses[0] and not model.training
     for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
         assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_settling_gives_sigma2_the_value_of_the_greatest_bound():
+    model, images = small().float(), mnist("test")[0][:300]
+    BENCHMARK["settle"](model, images, seed=5)
+    x, eps = to_unit(images)[:, None], BENCHMARK["normal"](300, 3, 5)  # the same draw of the codes
+    best, bounds = model.log_sigma2.item(), []
+    with torch.no_grad():
+        for off in (-0.05, 0.0, 0.05):
+            model.log_sigma2.fill_(best + off)
+            bounds.append(model.elbo(x, eps).total.mean())
+    assert bounds[1] > bounds[0] + 0.1 and bounds[1] > bounds[2] + 0.1
 
 
 def test_codes_of_a_fitted_normal_have_the_mean_and_covariance():

@@ -50,6 +50,10 @@ RUN_KEY = "executed_source"  # digest of the code that the stored outputs came f
 VIEW = "application/vnd.jupyter.widget-view+json"
 PID_PATH = re.compile(r"(?:/tmp|/var/folders/\S{1,80})/ipykernel_\d+/\d+\.py")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
+FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
+CODE = re.compile(
+    r"^(?:(?:# )?%%|(?:import|assert) \S|from \S+ import |def \w+\(|verify\().*", re.M
+)
 
 
 def notebooks(root: Path) -> list[Path]:
@@ -185,6 +189,10 @@ def check(path: Path, toc: set[Path]) -> Iterator[str]:
     for number, cell in enumerate(code):  # counted from 0, as nbval does
         for message in check_cell(cell):
             yield f"code cell {number} {message}"
+    for cell in nb.cells:
+        stray = cell.cell_type == "markdown" and CODE.search(FENCED.sub("", cell.source))
+        if stray:
+            yield f"has code in a Markdown cell, which never runs: {stray.group()[:60]!r}"
     if text != dumps(normalise(nb)):
         yield "not normalised: run `python tools/notebooks.py clean`"
 

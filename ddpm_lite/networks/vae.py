@@ -84,7 +84,7 @@ class VAE(nn.Module):
         return self.decode(self.encode(x)[0])
 
     def elbo(self, x: Tensor, eps: Tensor, decoder: Decoder = log_density) -> Elbo:
-        """The terms of the bound on log p(x), with one code a image (eq-vae-elbo).
+        """The terms of the bound on log p(x), with one code for each image (eq-vae-elbo).
 
         x: [B, 1, 28, 28] in [-1, 1]; eps: standard normal, [B, latent]. decoder: `log_density`
         for a bound on the density of x, `objective.discretised_gaussian` for one on the
