@@ -134,7 +134,7 @@ def vlb_terms(
     variance: Tensor | None = None,
     clip: float | None = None,
 ) -> Terms:
-    """Estimate every term of the bound on -log p_theta(x_0), for each sample (eq-bound-terms).
+    """Estimate every term of the bound on -log p_theta(x_0), for each sample (eq-dvlb-ho).
 
     With one draw of each x_t, t = 1..T, the terms are::
 
