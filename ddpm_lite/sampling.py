@@ -31,18 +31,24 @@ Step = Callable[..., Tensor]
 
 
 def beta_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
-    """sigma^2 = beta: the variance of the forward step from s to t. float64 [B, 1, ...]."""
+    """sigma^2 = beta: the variance of the forward step from s to t. float64 [B, 1, ...].
+
+    The best one for data of variance 1 (eq-sigma-limits).
+    """
     return step_variances(schedule, t, s, like)[0]
 
 
 def beta_tilde_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
-    """sigma^2 = beta_tilde: the variance of q(x_s | x_t, x_0). float64 [B, 1, ...]."""
+    """sigma^2 = beta_tilde: the variance of q(x_s | x_t, x_0). float64 [B, 1, ...].
+
+    The best one for data that are a single point (eq-sigma-limits).
+    """
     beta, noise_s, noise_t = step_variances(schedule, t, s, like)
     return noise_s / noise_t * beta
 
 
 def zero_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
-    """sigma^2 = 0: the mean of the ancestral step alone. float64 [B, 1, ...]."""
+    """sigma^2 = 0: the ancestral step is its mean (eq-noise-free-mean). float64 [B, 1, ...]."""
     return torch.zeros_like(beta_variance(schedule, t, s, like))
 
 
@@ -80,7 +86,8 @@ def ddpm_step(
     the step, any function like `beta_variance`; clip: x_0_hat is clamped to [-clip, clip].
     Returns x_s: [B, *D]. No noise is added at s = 0, so the last step returns x_0_hat.
 
-    With s < t - 1, sigma^2 = beta is the sigma_hat of Song, Meng and Ermon 2021 (no eta has it).
+    On neighbours it is the textbook's step (eq-ancestral-step). With s < t - 1, sigma^2 = beta is
+    the sigma_hat of Song, Meng and Ermon 2021 (no eta has it, eq-ddim-excess).
     """
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
     x_0_hat = _clip(predict_x_0(schedule, x_t, t, eps_hat), clip)
@@ -100,11 +107,11 @@ def ddim_step(
     eta: float = 0.0,
     clip: float | None = None,
 ) -> Tensor:
-    """Predicted x_0, direction to x_t, noise (Song, Meng and Ermon 2021, eq. 12).
+    """Predicted x_0, direction to x_t, noise (eq-ddim-step; Song, Meng and Ermon 2021, eq. 12).
 
-    Arguments as `ddpm_step`; eta in [0, 1] scales the noise: 0 is deterministic, 1 has the
-    variance of the posterior q(x_s | x_t, x_0). With clip, the direction keeps eps_hat consistent
-    with the clamped x_0_hat. Returns x_s: [B, *D].
+    Arguments as `ddpm_step`; eta in [0, 1] scales the noise: 0 is deterministic, a step of
+    Euler's (eq-ddim-euler), 1 the posterior q(x_s | x_t, x_0) (eq-ddim-posterior). With clip,
+    the direction keeps eps_hat consistent with the clamped x_0_hat. Returns x_s: [B, *D].
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
@@ -152,9 +159,9 @@ def dpm_solver_step(
     """DPM-Solver++(2M): DDIM at an x_0_hat carried on to mid-step (Lu et al. 2022, algorithm 2).
 
     Arguments as `ddpm_step`, with one s for the whole batch; before: the time and the x_0_hat of
-    the step before, from which x_0_hat is carried on in a straight line over log SNR. Without it,
-    and at s = 0, where log SNR is infinite, this is `ddim_step`. z has no part. Returns x_s. Pass
-    ``multistep(dpm_solver_step)`` to `sample`.
+    the step before, from which x_0_hat is carried on in a straight line over log SNR (eq-dpm-step).
+    Without it, and at s = 0, where log SNR is infinite, this is `ddim_step`. z has no part. Returns
+    x_s. Pass ``multistep(dpm_solver_step)`` to `sample`.
     """
     if before is None or not (s > 0).all():
         return ddim_step(schedule, x_t, t, s, eps_hat, z, clip=clip)
@@ -269,7 +276,8 @@ def ddim_invert(
     only once x_t is. So eps_hat is first read at (x_s, t), the point where the step starts, and
     then ``refine`` times at the x_t so found: a fixed-point iteration, one network call each. It
     ends in the exact x_T where the steps are small against the slope of eps_hat. Where the way down
-    contracts, as it does towards images, x_T is found less well than the x_0 that it leads to.
+    contracts, as it does towards images, x_T is found less well than the x_0 that it leads to
+    (eq-invert-step, eq-invert-slope).
     Song, Meng and Ermon 2021, section 5.4; Pan et al. 2023 for the refinement.
     """
     if refine < 0:
@@ -296,11 +304,12 @@ def _climb(
 
 
 def slerp(a: Tensor, b: Tensor, u: Tensor | float) -> Tensor:
-    """From a (u = 0) to b (u = 1) on the arc between them: how to blend two x_T.
+    """From a (u = 0) to b (u = 1) on the arc between them (eq-slerp): how to blend two x_T.
 
     a, b: [B, *D]; u: a number, or [B]. Where a and b have one length, so has the blend; halfway on
-    the straight line between two noises it would be 0.7 of theirs. Raises ValueError for opposite
-    or zero vectors, which name no arc. Shoemake 1985; Song, Meng and Ermon 2021, D.5.
+    the straight line between two noises it would be 0.7 of theirs (eq-slerp-line). Raises
+    ValueError for opposite or zero vectors, which name no arc. Shoemake 1985; Song, Meng and Ermon
+    2021, D.5.
     """
     check_samples(a=a, b=b)
     column = (-1, *[1] * (a.ndim - 1))

@@ -37,8 +37,8 @@ def divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 def sliced_divergence(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """A field's value and v^T J v, J its Jacobian at x, [B]: the slope along v. Hutchinson 1989.
 
-    x, v: [B, *D]. Where v has mean 0 and covariance I, its mean is the divergence; least noisy with
-    entries -1 and 1.
+    x, v: [B, *D]. Where v has mean 0 and covariance I, its mean is the divergence
+    (eq-sliced-trace); least noisy with entries -1 and 1 (eq-hutchinson-variance).
     """
     check_samples(x=x, v=v)
     with torch.enable_grad():
@@ -51,7 +51,7 @@ def sliced_divergence(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tenso
 def explicit_loss(score: Field, x: Tensor, target: Tensor) -> Tensor:
     """1/2 |score(x) - target|^2, [B], with the true score as target: what cannot be had from data.
 
-    x, target: [B, *D]; x has the law whose score is learned. Hyvarinen 2005.
+    x, target: [B, *D]; x has the law whose score is learned (def-score-explicit). Hyvarinen 2005.
     """
     check_samples(x=x, target=target)
     return 0.5 * _sum((score(x) - target) ** 2)
@@ -60,7 +60,8 @@ def explicit_loss(score: Field, x: Tensor, target: Tensor) -> Tensor:
 def implicit_loss(score: Field, x: Tensor) -> Tensor:
     """div score(x) + 1/2 |score(x)|^2, [B]: by parts, the explicit loss up to a constant.
 
-    x: [B, *D]. The constant is 1/2 E |true score|^2. Hyvarinen 2005, theorem 1.
+    x: [B, *D]. The constant is 1/2 E |true score|^2 (eq-score-loss-implicit). Hyvarinen 2005,
+    theorem 1.
     """
     check_samples(x=x)
     value, slope = divergence(score, x)
@@ -70,7 +71,8 @@ def implicit_loss(score: Field, x: Tensor) -> Tensor:
 def sliced_loss(score: Field, x: Tensor, v: Tensor) -> Tensor:
     """v^T J v + 1/2 |score(x)|^2, [B]: the implicit loss with the divergence seen along v alone.
 
-    x, v: [B, *D], v as in `sliced_divergence`. Song, Garg, Shi and Ermon 2019.
+    x, v: [B, *D], v as in `sliced_divergence` (eq-score-loss-sliced). Song, Garg, Shi and Ermon
+    2019.
     """
     check_samples(x=x, v=v)
     value, slope = sliced_divergence(score, x, v)
@@ -83,7 +85,7 @@ def denoising_loss(
     """1/2 |score(x_t) - grad log q(x_t | x_0)|^2, [B]: the target is what one x_0 alone would say.
 
     x_0, eps: [B, *D]; t: int64 [B] in 1..T. For the law of x_t it differs from the explicit loss by
-    a constant, for the reason of (eq-exact-eps). Vincent 2011.
+    a constant, for the reason of (eq-exact-eps): (eq-score-loss-denoising). Vincent 2011.
     """
     target = prediction.score(schedule, eps, t)
     return explicit_loss(score, q_sample(schedule, x_0, t, eps), target)
@@ -93,7 +95,8 @@ def langevin_step(x: Tensor, score: Tensor, delta: float | Tensor, z: Tensor) ->
     """x + delta score + sqrt(2 delta) z: uphill in density, with just enough noise to stay a law.
 
     x, score, z: [B, *D]; delta > 0: a number or what broadcasts. As delta goes to 0, the law of x
-    goes to the one that has this score, from any start and in its own time.
+    goes to the one that has this score, from any start and in its own time (def-score-walk,
+    eq-langevin-stationary).
     """
     delta = torch.as_tensor(delta, dtype=x.dtype, device=x.device)
     if not (delta > 0).all():

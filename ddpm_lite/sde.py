@@ -1,9 +1,10 @@
 """The chain in continuous time: a diffusion, and two ways back from noise, one random, one smooth.
 
-With beta(t) = -d log alpha_bar / dt the forward process is dx = -beta/2 x dt + sqrt(beta) dw. Its
-law at a real t is the chain's closed form with `alpha_bar_at`, so at the integers it is the chain.
-On the clock tau = -log alpha_bar it is one and the same for every schedule: dx = -x/2 dtau + dw. A
-step from t to s takes all of tau_t - tau_s, so that beta(t) itself is never needed.
+With beta(t) = -d log alpha_bar / dt the forward process is dx = -beta/2 x dt + sqrt(beta) dw
+(eq-sde-forward). Its law at a real t is the chain's closed form with `alpha_bar_at`, so at the
+integers it is the chain. On the clock tau = -log alpha_bar (def-sde-clock) it is one and the same
+for every schedule: dx = -x/2 dtau + dw. A step from t to s takes all of tau_t - tau_s, so that
+beta(t) itself is never needed.
 
 With the clock running back, the reverse SDE is dx = (x/2 + score) dtau + dw and the ODE of the
 probability flow dx = (x + score)/2 dtau; both have the laws of the forward process. Their steps are
@@ -40,7 +41,7 @@ def elapsed(schedule: NoiseSchedule, s: Tensor, t: Tensor, like: Tensor) -> Tens
 def transition(schedule: NoiseSchedule, x_s: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [B, *D] and variance [B, 1, ...] of q(x_t | x_s), exact for real 0 <= s < t <= T.
 
-    With s = 0 it is the closed form, with s = t - 1 the chain's own step.
+    With s = 0 it is the closed form, with s = t - 1 the chain's own step (eq-sde-transition).
     """
     check_samples(x_s=x_s)
     variance, _, _ = step_variances(schedule, t, s, x_s)
@@ -60,14 +61,17 @@ def forward_sde_step(
 
 
 def velocity(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
-    """dx / dtau of the probability-flow ODE: -(x_t + score) / 2, [B, *D]."""
+    """dx / dtau of the probability-flow ODE: -(x_t + score) / 2, [B, *D] (eq-ode-flow)."""
     return -(x_t + score(schedule, eps_hat, t)) / 2
 
 
 def reverse_sde_step(
     schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor, z: Tensor
 ) -> Tensor:
-    """Euler-Maruyama of the reverse SDE from t to s < t. Arguments as `sampling.ddpm_step`."""
+    """Euler-Maruyama of the reverse SDE (eq-reverse-sde) from t to s < t.
+
+    Arguments as `sampling.ddpm_step`.
+    """
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
     dtau = _moving(elapsed(schedule, s, t, x_t))
     return x_t + dtau * (x_t / 2 + score(schedule, eps_hat, t)) + dtau.sqrt() * z
@@ -78,8 +82,8 @@ def euler_step(
 ) -> Tensor:
     """Euler's step of the probability-flow ODE from t to s. Arguments as `sampling.ddpm_step`.
 
-    On the clock; `sampling.ddim_step` is Euler's step of the same ODE in other variables. z has no
-    part.
+    On the clock (eq-order-euler); `sampling.ddim_step` is Euler's step of the same ODE in other
+    variables. z has no part.
     """
     check_samples(x_t=x_t, eps_hat=eps_hat)
     return x_t - elapsed(schedule, s, t, x_t) * velocity(schedule, x_t, t, eps_hat)
@@ -96,8 +100,9 @@ def heun_step(
 ) -> Tensor:
     """Heun's step of the probability-flow ODE: Euler's, with the mean velocity of its two ends.
 
-    Arguments as `sampling.ddpm_step`, with one s for the whole batch; model: asked a second time,
-    at x_s, in each step but that to s = 0. Use ``partial(heun_step, model=model)``. z has no part.
+    Arguments as `sampling.ddpm_step`, with one s for the whole batch (eq-order-heun); model: asked
+    a second time, at x_s, in each step but that to s = 0. Use ``partial(heun_step, model=model)``.
+    z has no part.
     """
     x_s = euler_step(schedule, x_t, t, s, eps_hat, z)
     if not (s > 0).all():  # no model knows clean data
@@ -120,7 +125,8 @@ def predictor_corrector_step(
 
     Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
     `score.annealed_langevin_step`. The corrector leaves the law of x_t where it should be, and
-    draws it there where it is not. For times as those of `paused`. Song et al. 2021, algorithm 1.
+    draws it there where it is not (eq-reverse-sde-split). For times as those of `paused`. Song et
+    al. 2021, algorithm 1.
     """
     if (s < t).all():
         return predictor(schedule, x_t, t, s, eps_hat, z)
@@ -153,7 +159,8 @@ def solve_ode(
 
     x_t: [B, *D]; t, s: in (0, T]; rtol, atol, method: of `scipy.integrate.solve_ivp`, for the whole
     batch at once. In the variables y = x / sqrt(alpha_bar) and r = sqrt(1 / alpha_bar - 1), where
-    dy / dr = eps_hat stays of order 1. Returns x_s like x_t; raises RuntimeError where SciPy fails.
+    dy / dr = eps_hat stays of order 1 (eq-ode-straight). Returns x_s like x_t; raises RuntimeError
+    where SciPy fails.
     """
     check_samples(x_t=x_t)
     ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
@@ -186,7 +193,8 @@ def log_likelihood(
     """log p(x) in nats, [B], p being the law that the probability-flow ODE makes out of the prior.
 
     Up the ODE, log p falls by the divergence of the velocity: so it is log_prior at the end plus
-    the integral of the divergence, by Heun's method on ``times``. Song et al. 2021, eq. 39.
+    the integral of the divergence (eq-likelihood-path), by Heun's method on ``times``. Song et al.
+    2021, eq. 39.
 
     x: [B, *D], taken as x_t at t = times[0]; times: [n] real or int64, rising in (0, T];
     divergence: exact, or ``partial(sliced_divergence, v=v)`` for Hutchinson's estimate with one v
