@@ -326,6 +326,103 @@ MUTATIONS = [
     Mutation(
         "oracle", "float(noisy[0] - mean[0])", "float(noisy[0] - mean[0]) / 2", "eq-ddpm-step"
     ),
+    # ways back from noise
+    Mutation(
+        "sampling",
+        "var = eta**2 * beta_tilde_variance",
+        "var = eta * beta_variance",
+        "eq-ddim-posterior",
+    ),
+    Mutation(
+        "sampling",
+        "return noise_s / noise_t * beta\n",
+        "return beta\n",
+        "eq-ddim-posterior",
+    ),
+    Mutation(
+        "sampling",
+        "direction = (1 - alpha_bar - var)",
+        "direction = (1 - alpha_bar)",
+        "eq-ddim-posterior",
+    ),
+    Mutation(
+        "sampling",
+        "mean = alpha_bar.sqrt().to(x_t.dtype) * x_0_hat",
+        "mean = alpha_bar.to(x_t.dtype) * x_0_hat",
+        "eq-noise-free-half",
+    ),
+    Mutation(
+        "sampling",
+        "signal_t * (x_s - noise_s * eps_hat) / signal_s + noise_t",
+        "signal_t * (x_s - noise_s * eps_hat) + noise_t",
+        "eq-invert-step",
+    ),
+    Mutation(
+        "sampling",
+        "((1 - u) * angle).sin() * a",
+        "(1 - u) * angle.sin() * a",
+        "eq-slerp",
+    ),
+    Mutation(
+        "score",
+        "return slope + 0.5 * _sum(value**2)\n\n\ndef sliced",
+        "return slope + _sum(value**2)\n\n\ndef sliced",
+        "eq-score-loss-implicit",
+    ),
+    Mutation(
+        "score",
+        "v * _gradient((v * value)",
+        "v * _gradient(value",
+        "eq-sliced-trace",
+    ),
+    Mutation(
+        "score",
+        "total = total + _gradient(flat[:, d], x)",
+        "total = total - _gradient(flat[:, d], x)",
+        "eq-score-loss-implicit",
+    ),
+    Mutation(
+        "score",
+        "return 0.5 * _sum((score(x) - target) ** 2)",
+        "return _sum((score(x) - target) ** 2)",
+        "eq-score-loss-implicit",
+    ),
+    Mutation(
+        "score",
+        "(2 * delta).sqrt() * z",
+        "delta.sqrt() * z",
+        "eq-langevin-sign",
+    ),
+    Mutation(
+        "sde",
+        "(alpha_bar_s.log() - alpha_bar_t.log())",
+        "(alpha_bar_s - alpha_bar_t)",
+        "eq-reverse-sde-ancestral",
+    ),
+    Mutation(
+        "sde",
+        "return -(x_t + score(schedule, eps_hat, t)) / 2",
+        "return -x_t / 2 - score(schedule, eps_hat, t)",
+        "eq-ode-flow",
+    ),
+    Mutation(
+        "sde",
+        "x_t + dtau * (x_t / 2 + score(schedule, eps_hat, t))",
+        "x_t + dtau * (x_t + score(schedule, eps_hat, t)) / 2",
+        "eq-reverse-sde-ancestral",
+    ),
+    Mutation(
+        "sde",
+        "* alpha_bar.sqrt().to(x_t)\n",
+        "* alpha_bar.to(x_t)\n",
+        "eq-dpm-exact",
+    ),
+    Mutation(
+        "sde",
+        "(slope_before + slope_after) / 2",
+        "slope_before",
+        "eq-likelihood-path",
+    ),
 ]
 
 
@@ -444,7 +541,8 @@ class Shorter(ast.NodeTransformer):
     """Training runs of 200 steps: the checks hold for any network, also a bad one."""
 
     def visit_keyword(self, node: ast.keyword) -> ast.keyword:
-        if node.arg == "steps" and getattr(node.value, "value", 0) >= 500:
+        long = isinstance(node.value, ast.Constant) and isinstance(node.value.value, int)
+        if node.arg == "steps" and long and node.value.value >= 500:
             node.value = ast.Constant(200)
         return self.generic_visit(node)
 
@@ -647,30 +745,6 @@ LAWS = [
         "test_oracle.test_score_is_the_gradient_of_the_log_density",
     ),
     Mutation(
-        "sampling",
-        "var = eta**2 * beta_tilde_variance",
-        "var = eta * beta_variance",
-        "test_sampling.test_ddim_at_eta_1_is_the_posterior",
-    ),
-    Mutation(
-        "sampling",
-        "return noise_s / noise_t * beta\n",
-        "return beta\n",
-        "test_sampling.test_ddim_at_eta_1_is_the_posterior",
-    ),
-    Mutation(
-        "sampling",
-        "direction = (1 - alpha_bar - var)",
-        "direction = (1 - alpha_bar)",
-        "test_sampling.test_ddim_keeps_the_marginals_at_every_eta",
-    ),
-    Mutation(
-        "sampling",
-        "mean = alpha_bar.sqrt().to(x_t.dtype) * x_0_hat",
-        "mean = alpha_bar.to(x_t.dtype) * x_0_hat",
-        "test_sampling.test_ddim_at_eta_0_carries_x_0_and_eps_along",
-    ),
-    Mutation(
         "schedule",
         "/ (fall[upper] - fall[lower])",
         "/ fall[upper]",
@@ -731,58 +805,10 @@ LAWS = [
         "test_sampling.test_a_step_with_memory_is_told_of_the_step_before",
     ),
     Mutation(
-        "sampling",
-        "signal_t * (x_s - noise_s * eps_hat) / signal_s + noise_t",
-        "signal_t * (x_s - noise_s * eps_hat) + noise_t",
-        "test_sampling.test_sampling_undoes_inversion_too",
-    ),
-    Mutation(
-        "sampling",
-        "((1 - u) * angle).sin() * a",
-        "(1 - u) * angle.sin() * a",
-        "test_sampling.test_slerp_turns_at_a_constant_rate_and_keeps_the_length",
-    ),
-    Mutation(
-        "score",
-        "return slope + 0.5 * _sum(value**2)\n\n\ndef sliced",
-        "return slope + _sum(value**2)\n\n\ndef sliced",
-        "test_score.test_sliced_loss_is_the_implicit_one_on_average",
-    ),
-    Mutation(
-        "score",
-        "v * _gradient((v * value)",
-        "v * _gradient(value",
-        "test_score.test_sliced_divergence_is_the_slope_along_v_and_right_on_average",
-    ),
-    Mutation(
-        "score",
-        "total = total + _gradient(flat[:, d], x)",
-        "total = total - _gradient(flat[:, d], x)",
-        "test_score.test_divergence_is_the_trace_of_the_jacobian",
-    ),
-    Mutation(
-        "score",
-        "return 0.5 * _sum((score(x) - target) ** 2)",
-        "return _sum((score(x) - target) ** 2)",
-        "test_score.test_explicit_loss_is_half_a_squared_distance",
-    ),
-    Mutation(
-        "score",
-        "(2 * delta).sqrt() * z",
-        "delta.sqrt() * z",
-        "test_score.test_langevin_on_a_gaussian_keeps_mean_and_has_a_known_bias",
-    ),
-    Mutation(
         "score",
         "size * (1 - alpha_bar_like",
         "size * (alpha_bar_like",
         "test_score.test_annealed_step_is_a_langevin_step_in_units_of_the_noise",
-    ),
-    Mutation(
-        "sde",
-        "(alpha_bar_s.log() - alpha_bar_t.log())",
-        "(alpha_bar_s - alpha_bar_t)",
-        "test_sde.test_the_clock_is_the_area_under_beta",
     ),
     Mutation(
         "sde",
@@ -798,33 +824,9 @@ LAWS = [
     ),
     Mutation(
         "sde",
-        "return -(x_t + score(schedule, eps_hat, t)) / 2",
-        "return -x_t / 2 - score(schedule, eps_hat, t)",
-        "test_sde.test_velocity_carries_the_density_along",
-    ),
-    Mutation(
-        "sde",
-        "x_t + dtau * (x_t / 2 + score(schedule, eps_hat, t))",
-        "x_t + dtau * (x_t + score(schedule, eps_hat, t)) / 2",
-        "test_sde.test_the_reverse_sde_carries_the_density_along_too",
-    ),
-    Mutation(
-        "sde",
         "* (before + after) / 2\n\n\ndef predictor",
         "* after\n\n\ndef predictor",
         "test_sde.test_heun_is_the_trapezoid_rule",
-    ),
-    Mutation(
-        "sde",
-        "* alpha_bar.sqrt().to(x_t)\n",
-        "* alpha_bar.to(x_t)\n",
-        "test_sde.test_the_ode_is_solved_there_and_back_and_carries_quantiles_to_quantiles",
-    ),
-    Mutation(
-        "sde",
-        "(slope_before + slope_after) / 2",
-        "slope_before",
-        "test_sde.test_likelihood_in_the_plane_exact_and_by_hutchinson",
     ),
     # the chain's own marginal, and the VAE
     Mutation(
