@@ -33,7 +33,7 @@ Step = Callable[..., Tensor]
 def beta_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
     """sigma^2 = beta: the variance of the forward step from s to t. float64 [B, 1, ...].
 
-    The best one for data of variance 1 (eq-sigma-limits).
+    The best one for normal data of variance 1 (eq-sigma-limits).
     """
     return step_variances(schedule, t, s, like)[0]
 
@@ -86,8 +86,9 @@ def ddpm_step(
     the step, any function like `beta_variance`; clip: x_0_hat is clamped to [-clip, clip].
     Returns x_s: [B, *D]. No noise is added at s = 0, so the last step returns x_0_hat.
 
-    On neighbours it is the textbook's step (eq-ancestral-step). With s < t - 1, sigma^2 = beta is
-    the sigma_hat of Song, Meng and Ermon 2021 (no eta has it, eq-ddim-excess).
+    The ancestral step from t to any s (eq-ancestral-step); on neighbours, the textbook's. With
+    s < t - 1, sigma^2 = beta is the sigma_hat of Song, Meng and Ermon 2021 (no eta has it,
+    eq-ddim-excess).
     """
     check_samples(x_t=x_t, eps_hat=eps_hat, z=z)
     x_0_hat = _clip(predict_x_0(schedule, x_t, t, eps_hat), clip)

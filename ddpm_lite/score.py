@@ -85,7 +85,7 @@ def denoising_loss(
     """1/2 |score(x_t) - grad log q(x_t | x_0)|^2, [B]: the target is what one x_0 alone would say.
 
     x_0, eps: [B, *D]; t: int64 [B] in 1..T. For the law of x_t it differs from the explicit loss by
-    a constant, for the reason of (eq-exact-eps): (eq-score-loss-denoising). Vincent 2011.
+    a constant, by (eq-conditional-mean): (eq-score-loss-denoising). Vincent 2011.
     """
     target = prediction.score(schedule, eps, t)
     return explicit_loss(score, q_sample(schedule, x_0, t, eps), target)

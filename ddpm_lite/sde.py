@@ -124,9 +124,9 @@ def predictor_corrector_step(
     """A step of ``predictor`` where time moves; where it stands still, one of Langevin's.
 
     Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
-    `score.annealed_langevin_step`. The corrector leaves the law of x_t where it should be, and
-    draws it there where it is not (eq-reverse-sde-split). For times as those of `paused`. Song et
-    al. 2021, algorithm 1.
+    `score.annealed_langevin_step`. For a small size the corrector leaves the law of x_t where
+    it should be, and draws it there where it is not (eq-reverse-sde-split); a large one moves it.
+    For times as those of `paused`. Song et al. 2021, algorithm 1.
     """
     if (s < t).all():
         return predictor(schedule, x_t, t, s, eps_hat, z)
