@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from ddpm_lite.checkpoint import load_checkpoint, load_pretrained
 from ddpm_lite.data import to_bytes
-from ddpm_lite.evaluation import Judge, asked, machine
+from ddpm_lite.evaluation import Judge, asked, check_size, machine
 from ddpm_lite.networks import Reading
 from ddpm_lite.sampling import (
     Step,
@@ -114,6 +114,14 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(args.samplers) - set(samplers(None))
     if unknown:
         parser.error(f"unknown samplers {sorted(unknown)}: choose of {list(samplers(None))}")
+    try:
+        for steps in args.steps:
+            GRIDS[args.grid](1000, steps)
+            check_size(args.long if steps >= LONG else args.n)
+    except ValueError as error:
+        parser.error(str(error))
+    if min(args.workers, args.threads) < 1:
+        parser.error("--workers and --threads must be at least 1")
 
     clip = None if args.unclipped else 1.0
     part = args.grid + (", unclipped" if args.unclipped else "")
@@ -129,8 +137,9 @@ def main(arguments: list[str] | None = None) -> None:
     }
     if args.out.exists():
         before = json.loads(args.out.read_text(encoding="utf-8"))
-        if all(before.get(key) == results[key] for key in ("weights", "seed")):
-            results |= {key: before[key] for key in ("commands", "floor", "tables")}
+        if any(before.get(key) != results[key] for key in ("weights", "seed")):
+            parser.error(f"{args.out} holds other weights or another seed: give another --out")
+        results |= {key: before[key] for key in ("commands", "floor", "tables")}
     command = shlex.join(["python", "benchmarks/ddim.py", *given])
     results["commands"] = [*(c for c in results["commands"] if c != command), command]
     table = results["tables"].setdefault(part, {})

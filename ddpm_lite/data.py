@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .oracle import two_modes
+from .schedule import check_samples
 
 __all__ = ["labelled", "mnist", "to_unit", "two_modes"]
 
@@ -71,7 +72,8 @@ def to_unit(images: Tensor) -> Tensor:
 
 def to_bytes(x: Tensor) -> Tensor:
     """Images [..., 28, 28] in [-1, 1] to the nearest pixels, uint8; beyond the ends, to the end."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
+    check_samples(x=x)
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def labelled(

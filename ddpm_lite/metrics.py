@@ -52,6 +52,8 @@ def quantiles(cdf: Callable[[np.ndarray], np.ndarray], n: int, reach: float = 10
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     level = (np.arange(n) + 0.5) / n
+    if not (cdf(np.array([-reach])) < level[0] and cdf(np.array([reach])) >= level[-1]):
+        raise ValueError(f"the quantiles must lie in [-reach, reach], reach = {reach:g}: raise it")
     low, high = np.full(n, -reach), np.full(n, reach)
     for _ in range(64):  # halvings: below the spacing of float64
         middle = (low + high) / 2

@@ -57,7 +57,11 @@ class GaussianMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         """log-density at x: [B] or [B, D] -> [B], in nats."""
         self._check(x)
-        return self._log_joint(x.double(), self.means, self.stds**2).logsumexp(-1).to(x.dtype)
+        return (
+            self._log_joint(x.double(), self.means.to(x.device), self.stds.to(x.device) ** 2)
+            .logsumexp(-1)
+            .to(x.dtype)
+        )
 
     def diffused(self, schedule: NoiseSchedule, t: float) -> GaussianMixture:
         """The law of x_t when x_0 has this law (eq-mixture-marginal). t: one number in [0, T]."""
@@ -150,7 +154,9 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
     check_samples(x=x, density=density, mean=mean)
     if not std >= 0:
         raise ValueError(f"std must be at least 0, got {std}")
-    outside = float(density[(mean < x[0]) | (mean > x[-1])].sum() * step)
+    ends = torch.stack([x[0] - mean, mean - x[-1]])
+    beyond = torch.special.ndtr(ends / std) if std else (ends > 0).double()
+    outside = float((density * beyond.sum(0)).sum() * step)
     if outside > 1e-3:
         raise ValueError(
             f"x must reach farther: {100 * outside:.2g} % of the mass lands outside "
@@ -172,7 +178,11 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
         landed.index_add_(0, left + offset, share * density)
     if std == 0:
         return landed
-    frequency = 2 * math.pi * torch.fft.rfftfreq(len(x), d=float(step), dtype=torch.float64)
+    frequency = (
+        2
+        * math.pi
+        * torch.fft.rfftfreq(len(x), d=float(step), dtype=torch.float64, device=x.device)
+    )
     blur = torch.exp(-0.5 * (std * frequency) ** 2)
     return torch.fft.irfft(torch.fft.rfft(landed) * blur, n=len(x))
 
@@ -194,7 +204,7 @@ def sampled_density(
     thousand of them put a few 1e-4 on W1. So for samplers without noise, or with memory, rather
     walk from `metrics.quantiles` of the normal law.
     """
-    times = walk_times(schedule, steps)
+    times = walk_times(schedule, steps).to(x.device)
     density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) if initial is None else initial
     mass = float(density.sum() * _grid_step(x))
     if not abs(mass - 1) < 1e-3:
@@ -249,9 +259,18 @@ def least_error(data: GaussianMixture, schedule: NoiseSchedule, x: Tensor) -> Te
     eps, it is 1. Its integral over x is a sum on the grid.
     """
     step, error = _grid_step(x), torch.ones(schedule.T + 1, dtype=torch.float64)
+    power = (data.weights * (data.means**2 + data.stds**2)).sum()  # E x_0^2
     for t in range(1, schedule.T + 1):
-        eps = data.eps(schedule, x, torch.full(x.shape, t))
-        error[t] -= (data.diffused(schedule, t).log_prob(x).exp() * eps**2).sum() * step
+        now, mass = torch.full(x.shape, t), data.diffused(schedule, t).log_prob(x).exp() * step
+        if not abs(float(mass.sum()) - 1) < 1e-3:
+            raise ValueError(
+                f"x must hold the mass of x_t, got {float(mass.sum()):.4g} of it at t = {t}: "
+                "use a wider or finer grid"
+            )
+        if (snr := schedule.snr[t]) > 1:
+            error[t] -= (mass * data.eps(schedule, x, now) ** 2).sum()
+        else:  # 1 - E eps_hat^2 would be lost in rounding
+            error[t] = snr * (power - (mass * data.x_0(schedule, x, now) ** 2).sum())
     return error
 
 

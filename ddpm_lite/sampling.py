@@ -184,16 +184,16 @@ def multistep(step: Step) -> Step:
     It remembers one step, and only while the walk goes on from where that step ended: a new walk
     begins without memory.
     """
-    ended: Tensor | None = None
+    ended: tuple[Tensor, Tensor] | None = None
     before: tuple[Tensor, Tensor] | None = None
 
     def remembering(
         schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor, z: Tensor
     ) -> Tensor:
         nonlocal ended, before
-        goes_on = ended is not None and torch.equal(ended, t)
+        goes_on = ended is not None and ended[0] is x_t and torch.equal(ended[1], t)
         x_s = step(schedule, x_t, t, s, eps_hat, z, before=before if goes_on else None)
-        ended, before = s, (t, predict_x_0(schedule, x_t, t, eps_hat))
+        ended, before = (x_s, s), (t, predict_x_0(schedule, x_t, t, eps_hat))
         return x_s
 
     return remembering
@@ -299,6 +299,7 @@ def _climb(
         x_t = x_s
         for _ in range(1 + refine):
             eps_hat = model(x_t, t_now)
+            check_samples(x_t=x_t, eps_hat=eps_hat)
             x_t = signal_t * (x_s - noise_s * eps_hat) / signal_s + noise_t * eps_hat
         x_s = x_t
         yield t, x_s

@@ -27,6 +27,7 @@ def divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         value = field(x)
+        check_samples(x=x, value=value)
         flat = value.reshape(len(x), -1)
         total = torch.zeros_like(flat[:, 0])
         for d in range(flat.shape[1]):
@@ -44,6 +45,7 @@ def sliced_divergence(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tenso
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         value = field(x)
+        check_samples(x=x, value=value)
         slope = _sum(v * _gradient((v * value).reshape(len(x), -1).sum(1), x))
     return value, slope
 
@@ -54,7 +56,9 @@ def explicit_loss(score: Field, x: Tensor, target: Tensor) -> Tensor:
     x, target: [B, *D]; x has the law whose score is learned (def-score-explicit). Hyvarinen 2005.
     """
     check_samples(x=x, target=target)
-    return 0.5 * _sum((score(x) - target) ** 2)
+    value = score(x)
+    check_samples(x=x, value=value)
+    return 0.5 * _sum((value - target) ** 2)
 
 
 def implicit_loss(score: Field, x: Tensor) -> Tensor:

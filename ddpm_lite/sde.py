@@ -62,6 +62,7 @@ def forward_sde_step(
 
 def velocity(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
     """dx / dtau of the probability-flow ODE: -(x_t + score) / 2, [B, *D] (eq-ode-flow)."""
+    check_samples(x_t=x_t, eps_hat=eps_hat)
     return -(x_t + score(schedule, eps_hat, t)) / 2
 
 
@@ -130,6 +131,8 @@ def predictor_corrector_step(
     """
     if (s < t).all():
         return predictor(schedule, x_t, t, s, eps_hat, z)
+    if not torch.equal(s, t):
+        raise ValueError("s must be below t in the whole batch, or equal to it in the whole batch")
     return annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
 
 
@@ -166,6 +169,8 @@ def solve_ode(
     ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
     if not min(t, s) > 0:
         raise ValueError(f"t and s must lie in (0, {schedule.T}], got {t:g} and {s:g}")
+    if t == s:
+        return x_t.clone()
     signal, ratio = ends.sqrt().tolist(), (1 / ends - 1).sqrt().tolist()
 
     def slope(r: float, y: np.ndarray) -> np.ndarray:
@@ -207,6 +212,7 @@ def log_likelihood(
     def flow(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         return divergence(lambda x: velocity(schedule, x, t, model(x, t)), x)
 
+    x = x.detach()  # no gradient of log p: the slopes are detached too
     spread = x.new_zeros(len(x))  # the integral of the divergence
     for s, t in zip(times, times[1:], strict=False):
         s_now, t_now = (r.repeat(len(x)).to(x.device) for r in (s, t))
@@ -215,9 +221,12 @@ def log_likelihood(
         after, slope_after = (v.detach() for v in flow(x + dtau * before, t_now))
         x = x + dtau * (before + after) / 2
         spread = spread + dtau.reshape(-1) * (slope_before + slope_after) / 2
-    if log_prior is not None:
-        return log_prior(x) + spread
-    return log_density(x, 0.0, 1.0).reshape(len(x), -1).sum(1) + spread
+    if log_prior is None:
+        return log_density(x, 0.0, 1.0).reshape(len(x), -1).sum(1) + spread
+    start = log_prior(x)
+    if start.shape != spread.shape:
+        raise ValueError(f"log_prior must return [B] = [{len(x)}], got {list(start.shape)}")
+    return start + spread
 
 
 def _moving(dtau: Tensor) -> Tensor:

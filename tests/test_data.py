@@ -187,6 +187,13 @@ def test_a_missing_file_is_named_with_what_to_do(package, name):
 
 
 BAD = [
+    bad(
+        "bytes of bytes",
+        lambda: data.to_bytes(torch.zeros(2, dtype=torch.uint8)),
+        "float",
+        TypeError,
+    ),
+    bad("bytes of nothing", lambda: data.to_bytes(torch.tensor([math.nan])), "finite"),
     bad("split", lambda: data.mnist("valid"), "split must be 'train' or 'test', got 'valid'"),
     bad("split None", lambda: data.mnist(None), "split must be 'train' or 'test', got None"),
     bad("labels", lambda: data.labelled(NUMBERED, NUMBERS[:9]), "got 50 images, 9 labels"),

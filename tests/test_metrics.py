@@ -353,6 +353,9 @@ def test_large_sets_are_taken_in_slices(monkeypatch):
 X, F, NAN = normal(3), normal(5, 3), math.nan
 PLANE = GaussianMixture([1], [[0, 0]], [1])
 BAD = [
+    bad("heavy tails", lambda: quantiles(stats.cauchy.cdf, 1000), "raise it"),
+    bad("far away", lambda: quantiles(stats.norm(500).cdf, 3), "raise it"),
+    bad("no law", lambda: quantiles(lambda x: x * math.nan, 3), "raise it"),
     bad("a empty", lambda: w1(X[:0], X), r"a must be a tensor of points \[n\] .*got \[0\]"),
     bad("b 2-D", lambda: w1(X, X[:, None]), r"b must be a tensor of points \[n\] .*got \[3, 1\]"),
     bad("a list", lambda: w1([1.0], X), "a must be a tensor of points .*got list"),

@@ -500,6 +500,13 @@ def test_paths_from_x_0_average_to_the_chain_density_and_their_logs_to_the_bound
     assert log_ratio.mean() < p.log() - 10 * error
 
 
+def test_least_error_where_next_to_nothing_is_left_of_the_data():
+    """There the error is the SNR times the variance of the data; 1 - E eps_hat^2 is rounding."""
+    schedule = linear_schedule(1000, 1e-4, 0.1)
+    places = least_error(two_modes(), schedule, grid()) / schedule.alpha_bar
+    assert_close(places[900:], torch.full((101,), 4.25).double(), rtol=1e-3, atol=0)
+
+
 def test_chain_density_is_the_law_of_samples_with_noise_at_the_last_step():
     schedule, mixture, n = cosine_schedule(8), two_modes(0.3), 10_000
     model, x = mixture.denoiser(schedule), grid(n=2049)
@@ -544,6 +551,8 @@ def of_chain(variance=None, variance_1=None, schedule=S):
 
 
 BAD = [
+    bad("wide noise", lambda: of_chain(None, 16.0), "farther"),
+    bad("narrow grid", lambda: least_error(two_modes(), S, grid(-1, 1)), "mass"),
     bad("weights 0-D", lambda: mix(1, 1, 1), r"weights .*shape \[K\].*got \[\]"),
     bad("no component", lambda: mix([], [], []), r"weights .*K >= 1, got \[0\]"),
     bad("means 3-D", lambda: mix([1], [[[1]]], [1]), r"means .*got \[1\] and \[1, 1, 1\]"),

@@ -426,6 +426,17 @@ def test_sample_walks_the_times_that_it_is_given(times):
     assert walk_times(schedule, times.float() / 2).dtype == torch.float64
 
 
+def test_a_step_with_memory_forgets_a_walk_that_was_left():
+    """Another walk that begins where the first one stopped is as if it were alone."""
+    schedule, model = linear_schedule(), two_modes().denoiser(linear_schedule())
+    step, a, b = multistep(dpm_solver_step), normal(4), normal(4, seed=1)
+    next(sample(model, schedule, (4,), step, torch.tensor([1000, 500, 0]), x_T=b))
+    rest = torch.tensor([500, 400, 0])
+    *_, (_, after, _) = sample(model, schedule, (4,), step, rest, x_T=a)
+    *_, (_, alone, _) = sample(model, schedule, (4,), multistep(dpm_solver_step), rest, x_T=a)
+    assert_close(after, alone, rtol=0, atol=0)
+
+
 def test_a_step_with_memory_is_told_of_the_step_before():
     told = []
 
@@ -769,6 +780,11 @@ BAD = [
         bad("clip 0", lambda f=f: f(S, X, T3, T3 - 1, X, X, clip=0.0), "clip .*got 0.*None"),
     )
 ] + [
+    bad(
+        "a model of fewer axes",
+        lambda: list(ddim_invert(lambda x, t: x[:, 0], S, normal(4, 1), 5)),
+        "must have the shape of",
+    ),
     bad(
         "eta", lambda: ddim_step(S, X, T3, T3 - 1, X, X, 1.1), r"eta must lie in \[0, 1\], got 1.1"
     ),

@@ -232,7 +232,23 @@ def test_annealing_finds_the_weights_where_plain_langevin_keeps_those_of_the_sta
 
 
 X = normal(3, 2)
+COLUMN = normal(4, 1)
+
+
+def FLAT(x):
+    """A field that forgets an axis."""
+    return -x[:, 0]
+
+
+def FIRST(x):
+    return -x[:, :1]
+
+
 BAD = [
+    bad("too few", lambda: explicit_loss(FLAT, COLUMN, COLUMN), "must have the shape of"),
+    bad("too few, implicit", lambda: implicit_loss(FLAT, COLUMN), "must have the shape of"),
+    bad("too few, sliced", lambda: sliced_loss(FLAT, COLUMN, COLUMN), "must have the shape of"),
+    bad("one coordinate", lambda: implicit_loss(FIRST, normal(4, 3)), "must have the shape of"),
     bad("delta", lambda: langevin_step(X, X, 0.0, X), "delta must be positive, got 0"),
     bad("z", lambda: langevin_step(X, X, 0.1, X[:2]), r"z must have the shape of x, \[3, 2\]"),
     bad("size", lambda: annealed_langevin_step(

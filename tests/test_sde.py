@@ -254,7 +254,46 @@ def test_likelihood_in_the_plane_exact_and_by_hutchinson():
 X, T3 = normal(3), torch.tensor([1, 5, 10])
 S = linear_schedule(10)
 MODEL = two_modes().denoiser(S)
+
+
+def test_a_likelihood_has_no_gradient_and_a_flow_of_no_time_stands_still():
+    """The slopes are values: a gradient through them would be wrong in silence."""
+    x = normal(4).requires_grad_()
+    times = torch.tensor([1.0, 5.0, 10.0])
+    assert not log_likelihood(lambda x, t: x, SCHEDULE, x, times).requires_grad
+    x_5 = normal(4, 1)
+    assert_close(solve_ode(lambda x, t: x, SCHEDULE, x_5, 5, 5), x_5, rtol=0, atol=0)
+
+
 BAD = [
+    bad(
+        "shape of eps",
+        lambda: velocity(SCHEDULE, normal(4, 1), torch.full((4,), 5), normal(4)),
+        "must have the shape of",
+    ),
+    bad(
+        "prior of a column",
+        lambda: log_likelihood(
+            lambda x, t: x,
+            SCHEDULE,
+            normal(4, 1),
+            torch.tensor([1.0, 5.0, 10.0]),
+            log_prior=lambda x: -(x**2),
+        ),
+        r"log_prior must return \[B\] = \[4\], got \[4, 1\]",
+    ),
+    bad(
+        "upwards",
+        lambda: predictor_corrector_step(
+            SCHEDULE,
+            normal(4),
+            torch.full((4,), 5),
+            torch.full((4,), 6),
+            normal(4),
+            normal(4),
+        ),
+        "s must be below t in the whole batch",
+    ),
     bad("transition", lambda: transition(S, X, T3, T3 - 1), "s must be smaller than t"),
     bad("elapsed", lambda: elapsed(S, T3, T3 + 1, X), r"t must lie in 0\.\.10, got .* 11"),
     bad("forward z", lambda: forward_sde_step(S, X, T3 - 1, T3, X[:2]), "z must have the shape of"),
