@@ -320,7 +320,7 @@ MUTATIONS = [
     Mutation(
         "sampling",
         "return step_variances(schedule, t, s, like)[0]",
-        "return step_variances(schedule, t, s, like)[2]",
+        "return step_variances(schedule, t, s, like)[0] / 2",
         "eq-ddpm-step",
     ),
     Mutation(
@@ -383,8 +383,8 @@ MUTATIONS = [
     ),
     Mutation(
         "score",
-        "return 0.5 * _sum((score(x) - target) ** 2)",
-        "return _sum((score(x) - target) ** 2)",
+        "return 0.5 * _sum((value - target) ** 2)",
+        "return _sum((value - target) ** 2)",
         "eq-score-loss-implicit",
     ),
     Mutation(
@@ -770,8 +770,8 @@ LAWS = [
     ),
     Mutation(
         "oracle",
-        "(data.diffused(schedule, t).log_prob(x).exp() * eps**2)",
-        "(data.log_prob(x).exp() * eps**2)",
+        "data.diffused(schedule, t).log_prob(x).exp() * step",
+        "data.log_prob(x).exp() * step",
         "test_oracle.test_least_error_is_the_loss_of_the_exact_denoiser",
     ),
     Mutation(
