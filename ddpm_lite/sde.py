@@ -86,7 +86,6 @@ def euler_step(
     On the clock (eq-order-euler); `sampling.ddim_step` is Euler's step of the same ODE in other
     variables. z has no part.
     """
-    check_samples(x_t=x_t, eps_hat=eps_hat)
     return x_t - elapsed(schedule, s, t, x_t) * velocity(schedule, x_t, t, eps_hat)
 
 
@@ -144,6 +143,8 @@ def paused(times: Tensor, pauses: int = 1) -> Tensor:
     """
     if pauses < 0:
         raise ValueError(f"pauses must be at least 0, got {pauses}")
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"times must be [n] with n >= 2, got {list(times.shape)}")
     return torch.cat([times[:1], times[1:-1].repeat_interleave(1 + pauses), times[-1:]])
 
 

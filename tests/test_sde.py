@@ -303,6 +303,7 @@ BAD = [
     bad("reverse up", lambda: reverse_sde_step(S, X, T3, T3, X, X), "s must be smaller than t"),
     bad("forward down", lambda: forward_sde_step(S, X, T3, T3 - 1, X), "s must be smaller than t"),
     bad("heun t int", lambda: heun_step(S, X, 3, T3, X, X, MODEL), "use torch.full", TypeError),
+    bad("one time", lambda: paused(T3[:1]), r"times must be \[n\] with n >= 2, got \[1\]"),
     bad("pauses", lambda: paused(T3, -1), "pauses must be at least 0, got -1"),
     bad("solve 0", lambda: solve_ode(MODEL, S, X, 10, 0), r"t and s must lie in \(0, 10\], got 10"),
     bad("solve 11", lambda: solve_ode(MODEL, S, X, 11, 1), r"t must lie in \[0, 10\]"),
