@@ -57,11 +57,8 @@ class GaussianMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         """log-density at x: [B] or [B, D] -> [B], in nats."""
         self._check(x)
-        return (
-            self._log_joint(x.double(), self.means.to(x.device), self.stds.to(x.device) ** 2)
-            .logsumexp(-1)
-            .to(x.dtype)
-        )
+        means, stds = self.means.to(x.device), self.stds.to(x.device)
+        return self._log_joint(x.double(), means, stds**2).logsumexp(-1).to(x.dtype)
 
     def diffused(self, schedule: NoiseSchedule, t: float) -> GaussianMixture:
         """The law of x_t when x_0 has this law (eq-mixture-marginal). t: one number in [0, T]."""
@@ -178,12 +175,8 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
         landed.index_add_(0, left + offset, share * density)
     if std == 0:
         return landed
-    frequency = (
-        2
-        * math.pi
-        * torch.fft.rfftfreq(len(x), d=float(step), dtype=torch.float64, device=x.device)
-    )
-    blur = torch.exp(-0.5 * (std * frequency) ** 2)
+    cycles = torch.fft.rfftfreq(len(x), float(step), dtype=x.dtype, device=x.device)
+    blur = torch.exp(-0.5 * (std * (2 * math.pi * cycles)) ** 2)
     return torch.fft.irfft(torch.fft.rfft(landed) * blur, n=len(x))
 
 
