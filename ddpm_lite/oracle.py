@@ -176,7 +176,8 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
     if std == 0:
         return landed
     cycles = torch.fft.rfftfreq(len(x), float(step), dtype=x.dtype, device=x.device)
-    blur = torch.exp(-0.5 * (std * (2 * math.pi * cycles)) ** 2)
+    frequency = 2 * math.pi * cycles
+    blur = torch.exp(-0.5 * (std * frequency) ** 2)
     return torch.fft.irfft(torch.fft.rfft(landed) * blur, n=len(x))
 
 
