@@ -15,7 +15,7 @@ DDIM paper's, which starts below T). --unclipped leaves x_0_hat as it is.
 
 Stores ddpm_lite/assets/results/ddim.json (or --out) after each cell and skips the cells that it
 already holds for the same weights, seed and size; the shortest come first. One cell costs n S
-network images, at the default sizes 17 million in all: 6 hours on 2 free cores, so begin with --n
+network images, at the default sizes 17 million in all: 4 hours on 2 free cores, so begin with --n
 1000 --long 100, or use a GPU (--device cuda).
 """
 
