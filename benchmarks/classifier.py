@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_lite.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import Classifier
+from ddpm_lite.training import load_checkpoint, save_checkpoint
 
 WEIGHTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"
 COMMAND = "python benchmarks/classifier.py"

@@ -39,10 +39,8 @@ from digits import CHUNK, DIGITS, PART, rounded
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_lite.checkpoint import load_checkpoint, load_pretrained
 from ddpm_lite.data import to_bytes
-from ddpm_lite.evaluation import Judge, asked, check_size, machine
-from ddpm_lite.networks import Reading
+from ddpm_lite.networks import Denoiser
 from ddpm_lite.sampling import (
     Step,
     beta_variance,
@@ -52,7 +50,10 @@ from ddpm_lite.sampling import (
     multistep,
     sample,
 )
-from ddpm_lite.schedule import leading_grid, quadratic_grid, timestep_grid
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.tasks.evaluation import Judge, check_size, machine
+from ddpm_lite.times import leading_grid, quadratic_grid, timestep_grid
+from ddpm_lite.training import load_checkpoint
 
 RESULTS = DIGITS.parents[1] / "results" / "ddim.json"
 GRIDS = {"even": timestep_grid, "quadratic": quadratic_grid, "leading": leading_grid}
@@ -69,7 +70,7 @@ def samplers(clip: float | None) -> dict[str, Step]:
 
 
 @cache
-def network(threads: int, device: str) -> Reading:
+def network(threads: int, device: str) -> Denoiser:
     torch.set_num_threads(threads)
     return load_pretrained("digits", device).to(memory_format=torch.channels_last)
 

@@ -32,13 +32,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_lite.checkpoint import WEIGHTS, load_checkpoint, load_pretrained
+from ddpm_lite.bound import Terms, bits_per_dim
 from ddpm_lite.data import mnist, to_bytes
-from ddpm_lite.evaluation import Judge, asked, in_bits, machine, terms_of
-from ddpm_lite.networks import Reading
-from ddpm_lite.objective import Terms, bits_per_dim
+from ddpm_lite.networks import Denoiser
 from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample, zero_variance
 from ddpm_lite.schedule import NoiseSchedule
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.tasks.evaluation import Judge, in_bits, machine, terms_of
+from ddpm_lite.training import load_checkpoint
+from ddpm_lite.training.checkpoint import WEIGHTS
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "digits.json"
 DIGITS = WEIGHTS / "digits.safetensors"
@@ -61,7 +63,7 @@ FULL = ("eta = 1, 50 steps", "eta = 1, 20 steps")  # with n digits, and their fi
 
 
 @cache
-def network(threads: int) -> Reading:
+def network(threads: int) -> Denoiser:
     torch.set_num_threads(threads)
     return load_pretrained("digits").to(memory_format=torch.channels_last)
 

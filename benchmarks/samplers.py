@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 from unet import Diffusers, flops, processor, seconds
 
-from ddpm_lite.checkpoint import load_pretrained
 from ddpm_lite.prediction import Model
 from ddpm_lite.sampling import ddim_step, sample
 from ddpm_lite.schedule import linear_schedule
+from ddpm_lite.tasks import load_pretrained
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "samplers.json"
 

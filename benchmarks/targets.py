@@ -22,10 +22,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddpm_lite.density import grid, sampled_density
+from ddpm_lite.loss import eps_weight
 from ddpm_lite.metrics import w1_density
-from ddpm_lite.networks import MLP, Reading
-from ddpm_lite.objective import eps_weight
-from ddpm_lite.oracle import grid, sampled_density, two_modes
+from ddpm_lite.mixture import two_modes
+from ddpm_lite.networks import MLP, Denoiser
 from ddpm_lite.prediction import Model
 from ddpm_lite.schedule import NoiseSchedule, linear_schedule
 from ddpm_lite.training import TrainConfig, train
@@ -83,7 +84,7 @@ def run(output: str, weight: str, seed: int) -> dict[str, object]:
     torch.set_num_threads(1)
     schedule = linear_schedule()
     torch.manual_seed(seed)
-    model = Reading(MLP(width=WIDTH), schedule, output)
+    model = Denoiser(MLP(width=WIDTH), schedule, output)
     config = TrainConfig(steps=STEPS, batch_size=BATCH, seed=seed)
     *_, last = train(model, schedule, two_modes().sample, config, weights(schedule)[weight])
     found = measure(last.ema, schedule)

@@ -35,13 +35,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_lite import metrics
-from ddpm_lite.checkpoint import load_checkpoint, load_pretrained, save_checkpoint
 from ddpm_lite.data import labelled, mnist, to_unit
-from ddpm_lite.digits import Drawing, dealt, draw
 from ddpm_lite.forward import q_sample
-from ddpm_lite.networks import Reading
-from ddpm_lite.run import PRESETS, RunConfig, build, run
-from ddpm_lite.training import train
+from ddpm_lite.networks import Denoiser
+from ddpm_lite.tasks import PRESETS, Digits, Drawing, build, draw, in_turn, load_pretrained
+from ddpm_lite.training import load_checkpoint, run, save_checkpoint, train
 
 RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "training.json"
 SAMPLES = RESULTS.with_name("training-samples.npz")
@@ -133,9 +131,9 @@ def measure(args: argparse.Namespace) -> None:
     def drawn(model: nn.Module, labels: Tensor) -> Tensor:
         return torch.cat(list(draw(model, labels, Drawing(steps=steps))))
 
-    labels = dealt("0123456789", args.n)
+    labels = in_turn("0123456789", args.n)
     rows: list[dict[str, Any]] = []
-    averaged: dict[int, Reading] = {}
+    averaged: dict[int, Denoiser] = {}
     digits: dict[str, list[Tensor]] = {"ema": [], "model": []}
     for path in tqdm(sorted((args.folder / "snap").glob("*.safetensors"))):
         row: dict[str, Any] = {"step": load_checkpoint(path).facts["step"]}
@@ -184,10 +182,10 @@ def measure(args: argparse.Namespace) -> None:
     temporary.replace(SAMPLES)
 
 
-def restore(path: Path, weights: str, device: str) -> Reading:
+def restore(path: Path, weights: str, device: str) -> Denoiser:
     """The network of a snapshot, with its "ema" or its trained ("model") weights, in float32."""
     tensors, facts = load_checkpoint(path)
-    model = build(RunConfig.from_facts(facts["config"]))
+    model = build(Digits.from_facts(facts["config"]))
     kept = {k: v for k, v in tensors.items() if k.startswith(f"{weights}.")}
     model.load_state_dict({k.removeprefix(f"{weights}."): v for k, v in kept.items()})
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -196,7 +194,7 @@ def restore(path: Path, weights: str, device: str) -> Reading:
 class Mixed(nn.Module):
     """One network for t above the cut, another for the rest."""
 
-    def __init__(self, above: Reading, below: Reading, cut: int) -> None:
+    def __init__(self, above: Denoiser, below: Denoiser, cut: int) -> None:
         super().__init__()
         self.above, self.below, self.cut, self.schedule = above, below, cut, above.schedule
 
@@ -205,7 +203,7 @@ class Mixed(nn.Module):
 
 
 @torch.no_grad()
-def losses(model: Reading, images: int, batch: int = 256) -> dict[str, list[float]]:
+def losses(model: Denoiser, images: int, batch: int = 256) -> dict[str, list[float]]:
     """(eps_hat - eps)^2 at each of `TIMES`: its mean, and its standard deviation over the images.
 
     images: how many, of the test set; each has the same noise at all t and for all models.

@@ -28,13 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddpm_lite.checkpoint import load_pretrained, save_checkpoint, untrained
+from ddpm_lite.bound import bits_per_dim, discretised_gaussian
 from ddpm_lite.data import mnist, to_bytes, to_unit
-from ddpm_lite.evaluation import Judge, machine
 from ddpm_lite.gaussian import kl
 from ddpm_lite.metrics import accuracy, class_score, probabilities
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
-from ddpm_lite.objective import bits_per_dim, discretised_gaussian
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.tasks.evaluation import Judge, machine
+from ddpm_lite.training import save_checkpoint
 
 ASSETS = Path(__file__).parents[1] / "ddpm_lite" / "assets"
 CONFIGS = {

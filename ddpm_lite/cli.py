@@ -1,13 +1,14 @@
-"""Train a diffusion model of handwritten digits, draw with it, measure what it draws.
+"""Train a model, draw with it, measure what it draws.
 
-    ddpm-lite train [book|full] [--out FOLDER] [--train.steps 100 ...] [--resume]
-    ddpm-lite sample [--digits 0123456789] [--n 10] [--out digits.png]
+    ddpm-lite train [KIND [PRESET]] [--out FOLDER] [--train.steps 100 ...] [--resume]
+    ddpm-lite sample [--checkpoint digits] [--digits 0123456789] [--n 10] [--out digits.png]
     ddpm-lite evaluate [CHECKPOINT] [--n 10000] [--out results.json]
     ddpm-lite info [CHECKPOINT]
 
-`ddpm-lite COMMAND --help` lists all its flags. A checkpoint is a name that comes with the package
-("digits"), a .safetensors file, or the folder of a run. To train on eight GPUs:
-`torchrun --nproc-per-node 8 -m ddpm_lite train full`.
+@KINDS@`ddpm-lite COMMAND --help` lists all its flags, `ddpm-lite train KIND --help` those of a
+kind. A checkpoint is a name that comes with the package ("digits"), a .safetensors file, or the
+folder of a run. To train on eight GPUs:
+`torchrun --nproc-per-node 8 -m ddpm_lite train digits full`.
 """
 
 from __future__ import annotations
@@ -21,50 +22,49 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Generic, TextIO, TypeVar
 
 import torch
 import torch.distributed as dist
 import tyro
-from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import CheckpointError, find, load_checkpoint, load_pretrained
-from .digits import CHUNK, Drawing, dealt, draw, load_digits, write_digits
-from .networks import Reading
-from .run import PRESETS, RunConfig, newest, run
-from .training import Log
+from .files import check_writable, write_whole
+from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, in_turn, load_task, resumed
+from .tasks.evaluation import machine
+from .training import CheckpointError, Log, Task, find, load_checkpoint, newest, run
+from .training.distributed import chief, join, leave
 
+T = TypeVar("T", bound=Task)
 TEN = "0123456789"
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a U-Net on MNIST; checkpoints, log and sample grids go to a folder."""
+class Train(Generic[T]):
+    """Train a model; checkpoints, log and previews go to a folder."""
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    task: Annotated[T, tyro.conf.arg(name="")]
     out: Path  # folder of the run
     resume: bool = False  # go on with the run in the folder, as it was configured
-    device: str = "auto"  # cuda, mps, cpu ...; auto: the first of these that works
+    start: str | None = None  # begin with the weights of this checkpoint, of the same network
+    device: str = "auto"  # cuda, cpu ...; auto: the first of these that works
 
     def __call__(self, line: str) -> None:
-        config, step = self.config, 0
+        task: Task = self.task
+        step, device = 0, join(_device(self.device))
         if self.resume:
-            if config not in PRESETS.values():
+            if task not in [p for presets in PRESETS.values() for p in presets.values()]:
                 raise ValueError("--resume takes the run's own configuration: leave out yours")
             with warnings.catch_warnings(action="ignore"):  # `run` will give them
-                facts = newest(self.out).facts
-            with suppress(KeyError, TypeError, ValueError):  # `run` will say what is wrong
-                config, step = RunConfig.from_facts(facts["config"]), facts["step"]
-        _writable(self.out / "log.jsonl")
-        logs = run(self.out, config, _join(_device(self.device)), self.resume)
-        bar = tqdm(
-            total=config.train.steps, initial=step, unit="step", delay=1, disable=not _chief()
-        )
+                task, step = resumed(self.out), newest(self.out).facts["step"]
+        check_writable(self.out / "log.jsonl")
+        start = load_task(self.start, device)[1] if self.start else None
+        logs = run(self.out, task, device, self.resume, start)
+        bar = tqdm(total=task.train.steps, initial=step, unit="step", delay=1, disable=not chief())
         try:
-            self._follow(logs, config, bar)
+            _follow(logs, task, bar)
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):
                 logs.throw(KeyboardInterrupt())  # if it came here, `run` does not know yet
@@ -75,23 +75,9 @@ class Train:
             raise FloatingPointError(f"{error}; what was saved stays in {self.out}") from None
         finally:
             bar.close()
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        _say(f"trained; draw with it: ddpm-lite sample --checkpoint {shlex.quote(str(self.out))}")
-
-    def _follow(self, logs: Iterator[tuple[Log, float]], config: RunConfig, bar: tqdm) -> None:
-        """Show how the training goes; at each checkpoint, draw 40 digits in 25 steps."""
-        labels, how = dealt(TEN, 40), Drawing(steps=min(25, config.T))
-        step, clock = bar.n, time.perf_counter()
-        for log, _ in logs:
-            done, seconds = log.step - step, time.perf_counter() - clock
-            speed = done * config.train.batch_size / seconds
-            bar.set_postfix_str(f"loss {log.loss:.4f}, {speed:,.0f} images/s", refresh=False)
-            bar.update(done)
-            if _chief() and (log.step % config.save_every == 0 or log.step == config.train.steps):
-                images = torch.cat(list(draw(log.ema, labels, how)))  # type: ignore[arg-type]
-                write_digits(self.out / f"samples-{log.step:07d}.png", images, labels)
-            step, clock = log.step, time.perf_counter()
+        leave()
+        what = "info" if type(task).sample is Task.sample else "sample --checkpoint"
+        _say(f"trained; see: ddpm-lite {what} {shlex.quote(str(self.out))}")
 
     def _how_to_resume(self) -> str:
         try:
@@ -107,89 +93,94 @@ class Train:
         return f"stopped; step {step} is saved, go on from there with: {shlex.join(again)}"
 
 
+def _follow(logs: Iterator[tuple[Log, float]], task: Task, bar: tqdm) -> None:
+    """Show how the training goes."""
+    step, clock = bar.n, time.perf_counter()
+    for log, _ in logs:
+        done, seconds = log.step - step, time.perf_counter() - clock
+        speed = done * task.train.batch_size / seconds
+        losses = [f"{name} {value:.4f}" for name, value in log.losses.items()]
+        shown = ", ".join(losses) if len(losses) > 1 else f"loss {log.loss:.4f}"
+        bar.set_postfix_str(f"{shown}, {speed:,.0f} samples/s", refresh=False)
+        bar.update(done)
+        step, clock = log.step, time.perf_counter()
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Draw digits: a PNG grid or, with a .npz name, arrays `images` and `labels`."""
+    """Draw samples: a picture (.png) or, with a .npz name, arrays."""
 
     how: Annotated[Drawing, tyro.conf.arg(name="")] = Drawing()
-    digits: str = TEN  # which: they are dealt in turn
+    digits: str = TEN  # which classes, where there are some: they come in turn
     n: int | None = None  # how many (None: one of each)
     out: Path = Path("digits.png")
     checkpoint: str = "digits"
     device: str = "auto"
 
     def __call__(self, line: str) -> None:
-        if self.out.suffix not in (".png", ".npz"):
+        if self.out.suffix.lower() not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz, got {self.out}")
-        labels = dealt(self.digits, len(self.digits) if self.n is None else self.n)
-        _writable(self.out)
-        images = _draw(load_digits(self.checkpoint, _device(self.device)), labels, self.how)
-        rounds = -(-(len(labels) ** 0.5) // len(self.digits))  # of dealing, a row: about square
-        write_digits(self.out, images, labels, int(rounds) * len(self.digits))
-        _say(f"{self.out}: {len(labels)} digits, seed {self.how.seed}")
+        labels = in_turn(self.digits, len(self.digits) if self.n is None else self.n)
+        check_writable(self.out)
+        task, model = load_task(self.checkpoint, _device(self.device))
+        parts = task.sample(_fast(model), self.how, labels)
+        samples = gathered(parts, len(labels), "sample")
+        rounds = -(-(len(labels) ** 0.5) // len(self.digits))  # of all classes, a row: about square
+        columns = int(rounds) * len(self.digits)
+        where = _keep(self.out, lambda path: task.write(path, samples, labels, columns))
+        _say(f"{where}: {len(labels)} samples, seed {self.how.seed}")
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Draw digits, and measure them beside real ones: a JSON file."""
+    """Measure a model, what it draws beside what is real: a JSON file."""
 
     checkpoint: tyro.conf.Positional[str] = "digits"
-    how: Annotated[Drawing, tyro.conf.arg(name="")] = Drawing()
-    n: int = 10_000  # how many digits
-    bound_images: int = 1000  # test digits for the bound on their likelihood; 0: leave it out
-    bound_times: int = 100  # network calls for each of them, at most T - 1
+    asked: Annotated[Asked, tyro.conf.arg(name="")] = Asked()
     out: Path = Path("results.json")
-    images: Path | None = None  # keep the digits too, in this .npz
     device: str = "auto"
 
     def __call__(self, line: str) -> None:
-        from . import evaluation  # here, because SciPy takes a second to import
-
-        start = time.perf_counter()
-        evaluation.check_size(self.n)
-        if self.images and self.images.suffix != ".npz":
-            raise ValueError(f"--images must end in .npz, got {self.images}")
-        for path in filter(None, (self.out, self.images)):
-            _writable(path)
-        device, bound = _device(self.device), None
-        labels = evaluation.asked(self.n, self.how.seed)
-        classifier = load_pretrained("classifier", device)
-        model = load_digits(self.checkpoint, device)
-        if self.bound_images:
-            bound = evaluation.bound(model, self.bound_images, self.bound_times, self.how.seed)
-        begun = time.perf_counter()
-        images = _draw(model, labels, self.how)
-        drawing = time.perf_counter() - begun
-        if self.images:
-            write_digits(self.images, images, labels)
-        measures = evaluation.measure(classifier, images, labels, self.how.seed)
+        start, images = time.perf_counter(), self.asked.images
+        if images and images.suffix.lower() != ".npz":
+            raise ValueError(f"--images must end in .npz, got {images}")
+        if images and os.path.realpath(images) == os.path.realpath(self.out):
+            raise ValueError(f"--out and --images must be two files, got {self.out} for both")
+        for path in filter(None, (self.out, images)):
+            check_writable(path)
+        device = _device(self.device)
+        task, model = load_task(self.checkpoint, device)
         facts = load_checkpoint(find(self.checkpoint)).facts
+        found = task.evaluate(_fast(model), self.asked)
         result = {
             "command": line,
-            "checkpoint": {key: facts.get(key) for key in ("step", "loss", "commit")},
-            "drawing": {"n": self.n, **asdict(self.how)},
-            "measures": measures,
-            "bits_per_dim": bound,
-            "seconds": {"drawing": round(drawing), "all": round(time.perf_counter() - start)},
-            "machine": evaluation.machine(device),
+            "checkpoint": {key: facts.get(key) for key in ("kind", "step", "loss", "commit")},
+            **found,
+            "seconds": round(time.perf_counter() - start),
+            "machine": machine(device),
         }
-        self.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        for name, found in measures.items():
-            _say(f"{name:<16}{found['value']:>10.4g}   real digits {found['real']:.4g}")
-        if bound:
-            _say(f"bits/dim        {bound['total']:>10.4g}   +- {bound['standard_error']:.2g}")
-        _say(f"all of it: {self.out}")
+        _show(found)
+        text = json.dumps(result, indent=1) + "\n"
+        _say(f"all of it: {_keep(self.out, lambda path: write_whole(path, text.encode()))}")
+
+
+def _show(found: dict[str, Any]) -> None:
+    for name, value in found["measures"].items():
+        others = "".join(f"   {k} {v:.4g}" for k, v in value.items() if k != "value")
+        _say(f"{name:<16}{value['value']:>10.4g}{others}")
+    if bound := found.get("bits_per_dim"):
+        _say(f"bits/dim        {bound['total']:>10.4g}   +- {bound['standard_error']:.2g}")
 
 
 @dataclass(frozen=True)
 class Info:
-    """Say what a checkpoint holds: size, parameters, and the facts of its training."""
+    """Say what a checkpoint holds: kind, size, parameters, and the facts of its training."""
 
     checkpoint: tyro.conf.Positional[str] = "digits"
 
     def __call__(self, line: str) -> None:
         path = find(self.checkpoint)
-        count = sum(parameter.numel() for parameter in load_pretrained(path).parameters())
+        count = sum(parameter.numel() for parameter in load_task(path)[1].parameters())
         _say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {count:,} parameters")
         _say(json.dumps(load_checkpoint(path).facts, indent=2))
 
@@ -202,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     something else must be asked for; 130 after Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
-        print(__doc__)
+        print(_help())
         return 0 if args else 2
     try:
         with warnings.catch_warnings():
@@ -221,66 +212,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _help() -> str:
+    """How to use it, with the kinds and presets there are."""
+    kinds = [f"    {kind:<14}{', '.join(presets)}" for kind, presets in PRESETS.items()]
+    text = "KIND and PRESET (the first is the default):\n\n" + "\n".join(kinds) + "\n\n"
+    return (__doc__ or "").replace("@KINDS@", text)
+
+
 def _parse(name: str, *args: str) -> Any:
     """The command, its fields set from its flags."""
     if name not in COMMANDS:
         raise ValueError(f"unknown command {name!r}: choose from {', '.join(COMMANDS)}")
     if name != "train":
         return tyro.cli(COMMANDS[name], args=args, prog=f"ddpm-lite {name}")
-    preset, rest = (args[0], args[1:]) if args and args[0][:1] != "-" else ("book", args)
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    default = Train(PRESETS[preset], Path("runs") / preset)
-    return tyro.cli(Train, args=rest, default=default, prog=f"ddpm-lite train {preset}")
+    words = [arg for arg in args[:2] if arg[:1] != "-"] if args and args[0][:1] != "-" else []
+    kind = words[0] if words else "digits"
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}: choose from {', '.join(PRESETS)}")
+    preset = words[1] if len(words) > 1 else next(iter(PRESETS[kind]))
+    if preset not in PRESETS[kind]:
+        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS[kind])}")
+    folder = Path("runs") / (kind if len(words) < 2 else f"{kind}-{preset}")
+    default: Train = Train(PRESETS[kind][preset], folder)
+    prog = " ".join(["ddpm-lite train", *words])
+    made: Any = Train.__class_getitem__(KINDS[kind])  # type: ignore[attr-defined]
+    return tyro.cli(made, args=args[len(words) :], default=default, prog=prog)
 
 
 def _device(name: str) -> torch.device:
-    """A device works if it holds float64, as the schedules' tables are."""
-    for kind in ("cuda", "mps", "cpu") if name == "auto" else (name,):
+    """A device works if it holds float64, as the schedules' tables are; Apple's mps does not."""
+    for kind in ("cuda", "cpu") if name == "auto" else (name,):
         with suppress(AssertionError, RuntimeError, TypeError):
             return torch.zeros(1, dtype=torch.float64, device=kind).device
     raise ValueError(f"device {name!r} does not work here: try --device auto, or cpu")
 
 
-def _join(device: torch.device) -> torch.device:
-    """Under torchrun, meet the other processes; returns this one's own device."""
-    if not dist.is_torchelastic_launched():
-        return device
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+def _fast(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, laid out as convolutions like it."""
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _writable(path: Path) -> None:
-    """Make the folder of a file to come; raises ValueError where it cannot be written."""
+def _keep(path: Path, write: Any) -> Path:
+    """Write a result, or save it beside, or else in the temporary folder; returns where it is."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        write(path)
+        return path
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; name another file") from None
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder; name a file")
-
-
-def _draw(model: Reading, labels: Tensor, how: Drawing) -> Tensor:
-    """Digits of these labels, uint8 [N, 28, 28]; a bar shows the progress of many."""
-    parts = []
-    with tqdm(total=len(labels), unit="digit", disable=len(labels) <= CHUNK) as bar:
-        for part in draw(model, labels, how):
-            parts.append(part)
-            bar.update(len(part))
-    return torch.cat(parts)
-
-
-def _chief() -> bool:
-    """Under torchrun, one process writes and speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+        for folder in (path.parent, Path(tempfile.gettempdir())):
+            other = folder / f"saved-{os.getpid()}{path.suffix}"
+            with suppress(OSError):
+                write(other)
+                raise OSError(f"cannot write {path}: {error}; the result is in {other}") from None
+        raise
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    if _chief():
+    if chief():
         print(text, file=file)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .schedule import NoiseSchedule, at, check_samples, check_times
+from .checks import check_samples, check_times
+from .schedule import NoiseSchedule, at
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:

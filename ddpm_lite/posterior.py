@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .schedule import NoiseSchedule, alpha_bar_like, check_samples, check_times
+from .checks import check_samples, check_times, readable
+from .schedule import NoiseSchedule, alpha_bar_like
 
 
 def posterior(
@@ -37,8 +38,7 @@ def step_variances(
     """
     alpha_bar_s = alpha_bar_like(schedule, s, like, first=0, name="s")
     alpha_bar_t = alpha_bar_like(schedule, t, like, first=0)
-    late = s >= t
-    if late.any():
+    if readable(t) and readable(s) and (late := s >= t).any():
         raise ValueError(
             f"s must be smaller than t, got s = {s[late][0]} with t = {t[late][0]}: "
             "the step back goes from x_t to an earlier x_s"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .schedule import NoiseSchedule, check_samples, scales
+from .checks import check_samples, kind
+from .schedule import NoiseSchedule, scales
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """A denoiser: ``model(x_t, t) -> eps_hat``, with t a tensor [B], int64 for the chain or real. The
@@ -49,3 +50,28 @@ def score(schedule: NoiseSchedule, eps: Tensor, t: Tensor) -> Tensor:
     check_samples(eps=eps)
     _, noise = scales(schedule, t, eps)
     return -eps / noise
+
+
+def checked(model: Model, x_t: Tensor, t: Tensor) -> Tensor:
+    """eps_hat = model(x_t, t); raises ValueError where it has not the shape of x_t."""
+    eps_hat = model(x_t, t)
+    if not isinstance(eps_hat, Tensor) or eps_hat.shape != x_t.shape:
+        got = list(eps_hat.shape) if isinstance(eps_hat, Tensor) else kind(eps_hat)
+        raise ValueError(f"model must return eps_hat like x_t, {list(x_t.shape)}, got {got}")
+    return eps_hat
+
+
+def clipped(model: Model, schedule: NoiseSchedule, limit: float = 1.0) -> Model:
+    """The model whose x_0_hat is that of ``model``, clamped to [-limit, limit].
+
+    It returns the eps_hat that belongs to the clamped x_0_hat (eq-eps-from-x0), so every sampler
+    sees the two agree. For images in [-1, 1]: limit = 1.
+    """
+    if not limit > 0:
+        raise ValueError(f"limit must be positive, got {limit}")
+
+    def model_in_range(x_t: Tensor, t: Tensor) -> Tensor:
+        x_0_hat = predict_x_0(schedule, x_t, t, checked(model, x_t, t))
+        return predict_eps(schedule, x_t, t, x_0_hat.clamp(-limit, limit))
+
+    return model_in_range

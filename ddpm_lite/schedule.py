@@ -14,6 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .checks import check_times, extent, kind, readable
+from .times import timestep_grid
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -28,7 +31,7 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         if not isinstance(self.beta, Tensor) or not self.beta.is_floating_point():
             raise TypeError(
-                f"beta must be a floating-point tensor of length T + 1, got {_kind(self.beta)}"
+                f"beta must be a floating-point tensor of length T + 1, got {kind(self.beta)}"
             )
         beta = self.beta.detach().to("cpu", torch.float64, copy=True)
         if beta.ndim != 1 or len(beta) < 2:
@@ -88,16 +91,16 @@ class NoiseSchedule:
     def alpha_bar_at(self, t: Tensor | float) -> Tensor:
         """alpha_bar at real times t in [0, T], by interpolating its logarithm: float64, as t.
 
-        Exact at the integers. Raises ValueError outside [0, T].
+        On the device of t; exact at the integers. Raises ValueError outside [0, T].
         """
-        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
-        if not ((t >= 0) & (t <= self.T)).all():
-            raise ValueError(f"t must lie in [0, {self.T}], got {_extent(t)}")
-        lower, upper = t.floor().long(), t.ceil().long()
-        fraction = t - lower
-        log_alpha_bar = self.alpha_bar.log()
+        t = torch.as_tensor(t, dtype=torch.float64)
+        if readable(t) and not ((t >= 0) & (t <= self.T)).all():
+            raise ValueError(f"t must lie in [0, {self.T}], got {extent(t)}")
+        alpha_bar = self.alpha_bar.to(t.device)
+        lower, upper = (r.long().clamp(0, self.T) for r in (t.floor(), t.ceil()))
+        fraction, log_alpha_bar = t - lower, alpha_bar.log()
         between = torch.lerp(log_alpha_bar[lower], log_alpha_bar[upper], fraction)
-        return torch.where(fraction == 0, self.alpha_bar[lower], between.exp())
+        return torch.where(fraction == 0, alpha_bar[lower], between.exp())
 
     def time_at(self, alpha_bar: Tensor | float) -> Tensor:
         """The real t in [0, T] with this alpha_bar: the inverse of `alpha_bar_at`, float64.
@@ -108,7 +111,7 @@ class NoiseSchedule:
         wanted = torch.as_tensor(alpha_bar, dtype=torch.float64, device="cpu")
         if not ((wanted >= self.alpha_bar[-1]) & (wanted <= 1)).all():
             raise ValueError(
-                f"alpha_bar must lie in [{self.alpha_bar[-1]:g}, 1], got {_extent(wanted)}"
+                f"alpha_bar must lie in [{self.alpha_bar[-1]:g}, 1], got {extent(wanted)}"
             )
         fall = -self.alpha_bar.log()
         upper = torch.searchsorted(fall, -wanted.log()).clamp(min=1)
@@ -131,7 +134,7 @@ class NoiseSchedule:
 
 def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
     """beta rises in a straight line from beta_1 to beta_T (Ho et al. 2020, section 4)."""
-    return _from_steps(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64))
+    return _from_steps(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64, device="cpu"))
 
 
 def cosine_schedule(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
@@ -151,35 +154,6 @@ def constant_schedule(T: int, beta: float) -> NoiseSchedule:
     return _from_steps(torch.full((_steps(T),), beta, dtype=torch.float64))
 
 
-def timestep_grid(T: int, steps: int) -> Tensor:
-    """steps + 1 integers T = t_0 > t_1 > ... > t_steps = 0, as evenly spaced as integers can be.
-
-    int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T. Others call it "trailing".
-    """
-    return torch.linspace(T, 0, _calls(T, steps) + 1, dtype=torch.float64).round().long()
-
-
-def leading_grid(T: int, steps: int) -> Tensor:
-    """steps + 1 integers that fall by T // steps down to 1, and then 0: the "linear" one of DDIM.
-
-    As `timestep_grid`, but it starts at 1 + (steps - 1) (T // steps), which lies below T: there
-    x_t still holds some of x_0, though a sampler starts from pure noise. Song, Meng and Ermon
-    2021, D.2.
-    """
-    stride = T // _calls(T, steps)
-    return torch.cat([1 + stride * torch.arange(int(steps) - 1, -1, -1), torch.zeros(1).long()])
-
-
-def quadratic_grid(T: int, steps: int) -> Tensor:
-    """steps + 1 integers from T to 0, with t_k near T (1 - k / steps)^2: dense where t is small.
-
-    As `timestep_grid`; where the squares are closer than 1, neighbours follow one another. Song,
-    Meng and Ermon 2021, D.2, where it starts below T.
-    """
-    k = torch.arange(_calls(T, steps), -1, -1)
-    return torch.maximum(k, (T * (k.double() / steps) ** 2 + 0.5).floor().long())
-
-
 def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """Gather table[t], shaped [B, 1, ...] to multiply ``like``, with its dtype and device.
 
@@ -187,12 +161,9 @@ def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     table before this cast: in float32, 1 - alpha_bar_1 is wrong in the fourth digit.
     """
     if not like.is_floating_point():
-        raise TypeError(
-            f"like must be a floating-point tensor, got {_kind(like)}: use like.float()"
-        )
+        raise TypeError(f"like must be a floating-point tensor, got {kind(like)}: use like.float()")
     check_times(t, len(table) - 1, like, first=0)
-    gathered = table.to(t.device)[t] if t.device != table.device else table[t]
-    return gathered.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return table.to(t.device)[t].to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def alpha_bar_like(
@@ -221,73 +192,25 @@ def scales(
     return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
 
 
-def check_times(
-    t: Tensor, T: int, like: Tensor, first: int = 1, name: str = "t", real: bool = False
-) -> None:
-    """Raise TypeError or ValueError unless t is int64 [B] in first..T and ``like`` is [B, *D].
-
-    name: what the message calls t; real: a floating-point t in (0, T] will do too ([0, T] if first
-    is 0).
-    """
-    real = real and isinstance(t, Tensor) and t.is_floating_point()
-    if not isinstance(t, Tensor) or not (real or t.dtype == torch.int64):
-        remedy = f"{name}.long()" if isinstance(t, Tensor) else f"torch.full((B,), {name})"
-        raise TypeError(
-            f"{name} must be an int64 tensor of shape [B], got {_kind(t)}: use {remedy}"
-        )
-    if like.ndim == 0 or t.shape != like.shape[:1]:
-        raise ValueError(
-            f"{name} must have one entry per sample, shape [B]: "
-            f"{name} is {list(t.shape)}, the batch {list(like.shape)}"
-        )
-    if len(t) == 0:
-        raise ValueError(f"the batch is empty: {name} has no entries")
-    low = (t > 0 if real and first else t >= first).all()  # NaN fails too
-    if not low or not (t <= T).all():
-        why = " (t = 0 is clean data: nothing to denoise)" if first == 1 and t.min() == 0 else ""
-        span = f"{'(' if first else '['}0, {T}]" if real else f"{first}..{T}"
-        raise ValueError(f"{name} must lie in {span}, got {_extent(t)}{why}")
-
-
-def check_samples(**samples: Tensor) -> None:
-    """Raise TypeError or ValueError unless all are finite floating-point tensors of one shape."""
-    shape = None
-    for name, x in samples.items():
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(
-                f"{name} must be a floating-point tensor, got {_kind(x)}: convert it first"
-            )
-        if shape is not None and x.shape != shape[1]:
-            raise ValueError(
-                f"{name} must have the shape of {shape[0]}, {list(shape[1])}, got {list(x.shape)}"
-            )
-        if not x.isfinite().all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity: look at what made it")
-        shape = shape or (name, x.shape)
-
-
 def _from_steps(beta: Tensor) -> NoiseSchedule:
     return NoiseSchedule(torch.cat([beta.new_zeros(1), beta]))
 
 
-def _calls(T: int, steps: int) -> int:
-    if not 1 <= steps <= T or steps != int(steps):
-        raise ValueError(
-            f"steps must be a whole number in 1..T = {T}, got {steps}: no step may stand still"
-        )
-    return int(steps)
+def check_table(schedule: NoiseSchedule, **tables: Tensor) -> None:
+    """Raise TypeError or ValueError unless each is a table [T + 1]."""
+    for name, table in tables.items():
+        if not isinstance(table, Tensor):
+            raise TypeError(f"{name} must be a table [T + 1], a tensor, got {kind(table)}")
+        if table.shape != schedule.beta.shape:
+            raise ValueError(
+                f"{name} must be a table [T + 1] = [{schedule.T + 1}], got {list(table.shape)}"
+            )
+
+
+MOST_STEPS = 1_000_000
 
 
 def _steps(T: int) -> int:
-    if not isinstance(T, int) or T < 1:
-        raise ValueError(f"T must be a whole number of at least 1, got {T!r}")
+    if not isinstance(T, int) or not 1 <= T <= MOST_STEPS:
+        raise ValueError(f"T must be a whole number in 1..{MOST_STEPS}, got {T!r}")
     return T
-
-
-def _kind(x: object) -> str:
-    return f"a {x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
-
-
-def _extent(t: Tensor) -> str:
-    low, high = t.min().item(), t.max().item()
-    return f"values from {low:g} to {high:g}" if low < high else f"{low:g}"

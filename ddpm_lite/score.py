@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from . import prediction
+from .checks import check_batch, check_samples, readable
 from .forward import q_sample
-from .schedule import NoiseSchedule, alpha_bar_like, check_samples
+from .schedule import NoiseSchedule, alpha_bar_like
 
 Field = Callable[[Tensor], Tensor]
 
@@ -24,10 +25,8 @@ def divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Exact: one backward pass for each of the D coordinates. `sliced_divergence` needs one alone.
     """
-    with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        value = field(x)
-        check_samples(x=x, value=value)
+    with torch.inference_mode(False), torch.enable_grad():
+        x, value = _differentiable(field, x)
         flat = value.reshape(len(x), -1)
         total = torch.zeros_like(flat[:, 0])
         for d in range(flat.shape[1]):
@@ -42,10 +41,8 @@ def sliced_divergence(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tenso
     (eq-sliced-trace); least noisy with entries -1 and 1 (eq-hutchinson-variance).
     """
     check_samples(x=x, v=v)
-    with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        value = field(x)
-        check_samples(x=x, value=value)
+    with torch.inference_mode(False), torch.enable_grad():
+        x, value = _differentiable(field, x)
         slope = _sum(v * _gradient((v * value).reshape(len(x), -1).sum(1), x))
     return value, slope
 
@@ -102,10 +99,10 @@ def langevin_step(x: Tensor, score: Tensor, delta: float | Tensor, z: Tensor) ->
     goes to the one that has this score, from any start and in its own time (def-score-walk,
     eq-langevin-stationary).
     """
-    delta = torch.as_tensor(delta, dtype=x.dtype, device=x.device)
-    if not (delta > 0).all():
-        raise ValueError(f"delta must be positive, got {delta.min():g}")
     check_samples(x=x, score=score, z=z)
+    delta = torch.as_tensor(delta, dtype=x.dtype, device=x.device)
+    if readable(delta) and not (delta > 0).all():
+        raise ValueError(f"delta must be positive, got {delta.min():g}")
     return x + delta * score + (2 * delta).sqrt() * z
 
 
@@ -121,11 +118,33 @@ def annealed_langevin_step(
     """A Langevin step at the noise level of t, for `sampling.sample`; s does not matter.
 
     Arguments as `sampling.ddpm_step`; size: delta over the noise's variance 1 - alpha_bar_t. On
-    times that pause, as those of `sde.paused`, this is annealed Langevin dynamics; on times that
+    times that pause, as those of `times.paused`, this is annealed Langevin dynamics; on times that
     are all the same, the plain one. Song and Ermon 2019, algorithm 1.
     """
     delta = size * (1 - alpha_bar_like(schedule, t, x_t)).to(x_t.dtype)
     return langevin_step(x_t, prediction.score(schedule, eps_hat, t), delta, z)
+
+
+def _differentiable(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x, ready to be differentiated by, and the field there; ValueError where no slope is seen."""
+    x = x if x.requires_grad else x.detach().clone().requires_grad_()
+    value = field(x)
+    check_batch(x=x, value=value)
+    check_slope(field, x, value)
+    return x, value
+
+
+def check_slope(field: Field, x: Tensor, value: Tensor) -> None:
+    """Raise ValueError where value = field(x) moves with x, but autograd does not see it.
+
+    So it is where the field runs under `torch.no_grad` or `torch.inference_mode`: its divergence
+    would come out as 0. x requires a gradient.
+    """
+    if not value.requires_grad and not torch.equal(field(x.detach() + 0.1), value):
+        raise ValueError(
+            "the model must be differentiable, but autograd sees no slope: call it without "
+            "torch.no_grad, torch.inference_mode or detach"
+        )
 
 
 def _gradient(outputs: Tensor, x: Tensor) -> Tensor:

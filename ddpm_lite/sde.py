@@ -15,18 +15,19 @@ generative modeling through stochastic differential equations".
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from .checks import check_batch, check_finite, check_samples, readable
 from .gaussian import log_density
 from .posterior import step_variances
-from .prediction import Model, score
+from .prediction import Model, checked, score
 from .sampling import Step
-from .schedule import NoiseSchedule, alpha_bar_like, check_samples
-from .score import Field, annealed_langevin_step, divergence
+from .schedule import NoiseSchedule, alpha_bar_like
+from .score import Field, annealed_langevin_step, check_slope, divergence
 
 
 def elapsed(schedule: NoiseSchedule, s: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -89,28 +90,6 @@ def euler_step(
     return x_t - elapsed(schedule, s, t, x_t) * velocity(schedule, x_t, t, eps_hat)
 
 
-def heun_step(
-    schedule: NoiseSchedule,
-    x_t: Tensor,
-    t: Tensor,
-    s: Tensor,
-    eps_hat: Tensor,
-    z: Tensor,
-    model: Model,
-) -> Tensor:
-    """Heun's step of the probability-flow ODE: Euler's, with the mean velocity of its two ends.
-
-    Arguments as `sampling.ddpm_step`, with one s for the whole batch (eq-order-heun); model: asked
-    a second time, at x_s, in each step but that to s = 0. Use ``partial(heun_step, model=model)``.
-    z has no part.
-    """
-    x_s = euler_step(schedule, x_t, t, s, eps_hat, z)
-    if not (s > 0).all():  # no model knows clean data
-        return x_s
-    before, after = velocity(schedule, x_t, t, eps_hat), velocity(schedule, x_s, s, model(x_s, s))
-    return x_t - elapsed(schedule, s, t, x_t) * (before + after) / 2
-
-
 def predictor_corrector_step(
     schedule: NoiseSchedule,
     x_t: Tensor,
@@ -126,26 +105,13 @@ def predictor_corrector_step(
     Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
     `score.annealed_langevin_step`. For a small size the corrector leaves the law of x_t where
     it should be, and draws it there where it is not (eq-reverse-sde-split); a large one moves it.
-    For times as those of `paused`. Song et al. 2021, algorithm 1.
+    For times as those of `times.paused`. Song et al. 2021, algorithm 1.
     """
     if (s < t).all():
         return predictor(schedule, x_t, t, s, eps_hat, z)
     if not torch.equal(s, t):
         raise ValueError("s must be below t in the whole batch, or equal to it in the whole batch")
     return annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
-
-
-def paused(times: Tensor, pauses: int = 1) -> Tensor:
-    """The same times [n], each but the first and the last said ``pauses`` more times.
-
-    On them `predictor_corrector_step` makes so many corrections after each prediction but the last
-    (no model knows clean data): [n + pauses (n - 2)].
-    """
-    if pauses < 0:
-        raise ValueError(f"pauses must be at least 0, got {pauses}")
-    if times.ndim != 1 or len(times) < 2:
-        raise ValueError(f"times must be [n] with n >= 2, got {list(times.shape)}")
-    return torch.cat([times[:1], times[1:-1].repeat_interleave(1 + pauses), times[-1:]])
 
 
 @torch.no_grad()
@@ -163,10 +129,14 @@ def solve_ode(
 
     x_t: [B, *D]; t, s: in (0, T]; rtol, atol, method: of `scipy.integrate.solve_ivp`, for the whole
     batch at once. In the variables y = x / sqrt(alpha_bar) and r = sqrt(1 / alpha_bar - 1), where
-    dy / dr = eps_hat stays of order 1 (eq-ode-straight). Returns x_s like x_t; raises RuntimeError
-    where SciPy fails.
+    dy / dr = eps_hat stays of order 1 (eq-ode-straight). Returns x_s like x_t, float32 or float64;
+    raises RuntimeError where SciPy fails, ValueError where the model returns NaN or a wrong shape.
     """
-    check_samples(x_t=x_t)
+    from scipy.integrate import solve_ivp  # here, because it takes a second to import
+
+    check_batch(x_t=x_t)
+    if x_t.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x_t must be float32 or float64, got {x_t.dtype}: its rounding is coarser")
     ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
     if not min(t, s) > 0:
         raise ValueError(f"t and s must lie in (0, {schedule.T}], got {t:g} and {s:g}")
@@ -174,12 +144,14 @@ def solve_ode(
         return x_t.clone()
     signal, ratio = ends.sqrt().tolist(), (1 / ends - 1).sqrt().tolist()
 
-    def slope(r: float, y: np.ndarray) -> np.ndarray:
+    def slope(r: float, y: Any) -> Any:
         alpha_bar = torch.tensor(1 / (1 + r**2), dtype=torch.float64)
         alpha_bar = alpha_bar.clamp(ends.min(), ends.max())  # rounding may leave the interval
         now = schedule.time_at(alpha_bar).to(x_t.device).repeat(len(x_t))
         x = torch.from_numpy(y).to(x_t).reshape(x_t.shape) * alpha_bar.sqrt().to(x_t)
-        return model(x, now).double().cpu().numpy().ravel()
+        eps_hat = checked(model, x, now)
+        check_finite("eps_hat", eps_hat)
+        return eps_hat.double().cpu().numpy().ravel()
 
     start = (x_t.double() / signal[0]).cpu().numpy().ravel()
     found = solve_ivp(slope, ratio, start, method=method, rtol=rtol, atol=atol, t_eval=ratio[1:])
@@ -206,12 +178,17 @@ def log_likelihood(
     divergence: exact, or ``partial(sliced_divergence, v=v)`` for Hutchinson's estimate with one v
     for the whole way; log_prior: of x at times[-1], [B] (None: N(0, I)). Raises ValueError.
     """
-    check_samples(x=x)
+    check_batch(x=x)
     if times.ndim != 1 or len(times) < 2 or not (times.diff() > 0).all():
         raise ValueError("times must be [n] with n >= 2, and rise from the data to the prior")
 
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        eps_hat = checked(model, x, t)
+        check_slope(lambda x: model(x, t), x, eps_hat)  # the velocity has x itself in it: look here
+        return velocity(schedule, x, t, eps_hat)
+
     def flow(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return divergence(lambda x: velocity(schedule, x, t, model(x, t)), x)
+        return divergence(partial(field, t=t), x)
 
     x = x.detach()  # no gradient of log p: the slopes are detached too
     spread = x.new_zeros(len(x))  # the integral of the divergence
@@ -231,6 +208,6 @@ def log_likelihood(
 
 
 def _moving(dtau: Tensor) -> Tensor:
-    if not (dtau > 0).all():
+    if readable(dtau) and not (dtau > 0).all():
         raise ValueError("s must be smaller than t: a random step has a direction in time")
     return dtau

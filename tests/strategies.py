@@ -8,13 +8,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm_lite.oracle import GaussianMixture
-from ddpm_lite.schedule import (
-    NoiseSchedule,
-    constant_schedule,
-    cosine_schedule,
-    linear_schedule,
-)
+from ddpm_lite.mixture import GaussianMixture
+from ddpm_lite.schedule import NoiseSchedule, constant_schedule, cosine_schedule, linear_schedule
 
 seeds = st.integers(0, 2**32 - 1)
 

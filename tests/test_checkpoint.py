@@ -13,9 +13,10 @@ from strategies import bad, check_bad, normal
 from torch.testing import assert_close
 
 import ddpm_lite
-from ddpm_lite.checkpoint import CheckpointError, load_checkpoint, load_pretrained, save_checkpoint
-from ddpm_lite.networks import Classifier, Reading, UNet, UNetConfig
+from ddpm_lite.networks import Classifier, Denoiser, UNet, UNetConfig
 from ddpm_lite.schedule import linear_schedule
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.training import CheckpointError, load_checkpoint, save_checkpoint
 
 SHAPE = {"width": 8, "blocks": 1, "embedding": 16, "multipliers": (1, 2)}
 CONFIG = {"network": SHAPE, "T": 10, "beta_1": 0.01, "beta_T": 0.2, "output": "v"}
@@ -193,10 +194,10 @@ def test_facts_that_json_cannot_hold_are_refused_before_anything_is_written(file
 
 
 @pytest.fixture
-def trained(tmp_path) -> tuple[Path, Reading]:
+def trained(tmp_path) -> tuple[Path, Denoiser]:
     torch.manual_seed(0)
     shape = UNetConfig(**SHAPE)
-    model = Reading(UNet(shape), linear_schedule(10, 0.01, 0.2), "v")
+    model = Denoiser(UNet(shape), linear_schedule(10, 0.01, 0.2), "v")
     torch.nn.init.normal_(model.net.head.weight)
     save_checkpoint(tmp_path / "model.safetensors", model.state_dict(), {"config": CONFIG})
     return tmp_path / "model.safetensors", model

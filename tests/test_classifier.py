@@ -8,10 +8,10 @@ import torch
 from strategies import bad, check_bad, normal
 from torch.testing import assert_close
 
-from ddpm_lite.checkpoint import load_checkpoint
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import Classifier
+from ddpm_lite.training import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"

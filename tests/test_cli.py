@@ -24,14 +24,12 @@ from PIL import Image
 from torch.testing import assert_close
 
 from ddpm_lite import checkpoint, cli, digits, evaluation
-from ddpm_lite.checkpoint import load_checkpoint, load_pretrained, save_checkpoint
 from ddpm_lite.data import mnist
-from ddpm_lite.digits import Drawing, dealt, draw, load_digits
 from ddpm_lite.networks import UNetConfig
-from ddpm_lite.run import PRESETS, RunConfig, run
-from ddpm_lite.training import TrainConfig
+from ddpm_lite.tasks import PRESETS, Digits, Drawing, draw, in_turn, load_pretrained
+from ddpm_lite.training import TrainConfig, load_checkpoint, run, save_checkpoint
 
-TINY = RunConfig(
+TINY = Digits(
     UNetConfig(width=8, blocks=1, embedding=16),
     TrainConfig(steps=10, batch_size=8, warmup=2, log_every=2, precision="fp32"),
     T=12,
@@ -87,7 +85,7 @@ def test_training_leaves_checkpoints_grids_and_a_model(trained):
 
 def test_the_grids_show_what_the_averaged_weights_draw(trained):
     model = load_digits(trained / "checkpoint-0000010.safetensors")
-    images = torch.cat(list(draw(model, dealt("0123456789", 40), Drawing(steps=12))))
+    images = torch.cat(list(draw(model, in_turn("0123456789", 40), Drawing(steps=12))))
     seen = np.asarray(Image.open(trained / "samples-0000010.png"))
     assert np.array_equal(seen, np.asarray(digits.grid(images, 10)))
 
@@ -260,7 +258,7 @@ def test_a_picture_holds_each_digit_at_its_place():
 
 
 def test_a_seed_decides_the_digits_and_nothing_else_moves(trained):
-    model, labels, state = load_digits(trained), dealt("01", 4), torch.get_rng_state()
+    model, labels, state = load_digits(trained), in_turn("01", 4), torch.get_rng_state()
 
     def images(**options):
         return torch.cat(list(draw(model, labels, Drawing(steps=3, **options))))
@@ -275,7 +273,7 @@ def test_a_seed_decides_the_digits_and_nothing_else_moves(trained):
 def test_a_chunk_is_the_same_whatever_follows_it(trained, monkeypatch):
     monkeypatch.setattr(digits, "CHUNK", 4)
     model, how = load_digits(trained), Drawing(steps=3)
-    few, many = ([*draw(model, dealt("0123456789", n), how)] for n in (4, 10))
+    few, many = ([*draw(model, in_turn("0123456789", n), how)] for n in (4, 10))
     assert [len(part) for part in many] == [4, 4, 2]
     assert torch.equal(few[0], many[0]) and not torch.equal(many[0], many[1])
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.density import grid
 from ddpm_lite.gaussian import log_density
 from ddpm_lite.metrics import (
     accuracy,
@@ -30,8 +31,8 @@ from ddpm_lite.metrics import (
     w1,
     w1_density,
 )
+from ddpm_lite.mixture import GaussianMixture
 from ddpm_lite.networks import Classifier
-from ddpm_lite.oracle import GaussianMixture, grid
 
 counts = st.integers(1, 40)
 

@@ -5,8 +5,8 @@ import torch
 from strategies import bad, check_bad, normal
 from torch.testing import assert_close
 
+from ddpm_lite.density import grid, sampled_density
 from ddpm_lite.networks import MLP
-from ddpm_lite.oracle import grid, sampled_density
 from ddpm_lite.sampling import sample
 from ddpm_lite.schedule import linear_schedule
 

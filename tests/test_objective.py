@@ -28,18 +28,11 @@ from strategies import (
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
+from ddpm_lite.bound import Terms, bits_per_dim, discretised_gaussian, vlb_terms
 from ddpm_lite.forward import q_sample, q_step
 from ddpm_lite.gaussian import kl, log_density
-from ddpm_lite.objective import (
-    Terms,
-    bits_per_dim,
-    discretised_gaussian,
-    eps_weight,
-    simple_loss,
-    vlb_terms,
-    x_0_weight,
-)
-from ddpm_lite.oracle import GaussianMixture, two_modes
+from ddpm_lite.loss import eps_weight, simple_loss, x_0_weight
+from ddpm_lite.mixture import GaussianMixture, two_modes
 from ddpm_lite.posterior import posterior
 from ddpm_lite.prediction import predict_eps, predict_x_0
 from ddpm_lite.schedule import at, cosine_schedule, linear_schedule

@@ -13,23 +13,23 @@ from strategies import bad, check_bad, floats, mixtures, normal, numbers, schedu
 from torch import Tensor
 from torch.testing import assert_close
 
-from ddpm_lite.forward import q_sample, q_step
-from ddpm_lite.gaussian import log_density, product
-from ddpm_lite.metrics import ks, mixture_cdf, w1_density
-from ddpm_lite.objective import vlb_terms
-from ddpm_lite.oracle import (
-    GaussianMixture,
+from ddpm_lite.bound import vlb_terms
+from ddpm_lite.density import (
     chain_density,
     grid,
     least_error,
     push_density,
     reverse_density,
     sampled_density,
-    two_modes,
 )
+from ddpm_lite.forward import q_sample, q_step
+from ddpm_lite.gaussian import log_density, product
+from ddpm_lite.metrics import ks, mixture_cdf, w1_density
+from ddpm_lite.mixture import GaussianMixture, two_modes
 from ddpm_lite.posterior import posterior
 from ddpm_lite.sampling import beta_tilde_variance, ddim_step, ddpm_step, sample
-from ddpm_lite.schedule import constant_schedule, cosine_schedule, linear_schedule, timestep_grid
+from ddpm_lite.schedule import constant_schedule, cosine_schedule, linear_schedule
+from ddpm_lite.times import timestep_grid
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 IN_PLANE = GaussianMixture([0.2, 0.5, 0.3], [[-1.0, 0.5], [1.5, 1.0], [0.0, -2.0]], [0.3, 0.6, 1.1])

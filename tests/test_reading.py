@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
-from ddpm_lite.networks import MLP, Reading
+from ddpm_lite.networks import MLP, Denoiser
 from ddpm_lite.prediction import predict_x_0, to_v
 from ddpm_lite.schedule import linear_schedule
 
@@ -33,7 +33,7 @@ def test_the_truth_in_each_form_is_eps(case: Case):
     schedule, t, x_0, eps = case.schedule, case.t, case.x_0, case.eps
     x_t = q_sample(schedule, x_0, t, eps)
     for output, truth in {"x_0": x_0, "eps": eps, "v": to_v(schedule, x_0, t, eps)}.items():
-        eps_hat = Reading(Says(truth), schedule, output)(x_t, t)
+        eps_hat = Denoiser(Says(truth), schedule, output)(x_t, t)
         assert_close(eps_hat, eps, rtol=1e-6, atol=1e-6)
 
 
@@ -42,7 +42,7 @@ def test_what_it_said_comes_back(case: Case):
     """Turned back by the formula of its form, eps_hat is the network's own answer."""
     schedule, t, x_t, said = case.schedule, case.t, case.x_t, case.z
     for output in ("x_0", "eps", "v"):
-        eps_hat = Reading(Says(said), schedule, output)(x_t, t)
+        eps_hat = Denoiser(Says(said), schedule, output)(x_t, t)
         x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
         forms = {"x_0": x_0_hat, "eps": eps_hat, "v": to_v(schedule, x_0_hat, t, eps_hat)}
         assert_close(forms[output], said, rtol=1e-6, atol=1e-6)
@@ -50,12 +50,12 @@ def test_what_it_said_comes_back(case: Case):
 
 def test_the_network_is_asked_as_the_model_is():
     net, x_t, t, y = Says(normal(3)), normal(3), torch.tensor([1, 5, 10]), torch.arange(3)
-    Reading(net, SCHEDULE, "v")(x_t, t, y=y)
+    Denoiser(net, SCHEDULE, "v")(x_t, t, y=y)
     assert net.asked[0] is x_t and net.asked[1] is t and net.asked[2] is y
 
 
 def test_its_weights_are_the_networks():
-    model = Reading(MLP(T=10), SCHEDULE)
+    model = Denoiser(MLP(T=10), SCHEDULE)
     assert model.output == "eps"
     assert set(model.state_dict()) == {f"net.{name}" for name in model.net.state_dict()}
 
@@ -63,14 +63,14 @@ def test_its_weights_are_the_networks():
 @pytest.mark.parametrize("output", ["x_0", "eps", "v"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_an_answer_that_is_not_finite_is_named(output, value):
-    model = Reading(Says(torch.tensor([0.0, value])), SCHEDULE, output)
+    model = Denoiser(Says(torch.tensor([0.0, value])), SCHEDULE, output)
     with pytest.raises(FloatingPointError, match="the network's output is not finite"):
         model(normal(2), torch.tensor([1, 10]))
 
 
 BAD = [
-    bad("output", lambda: Reading(MLP(), SCHEDULE, "score"), "one of x_0, eps, v, got 'score'"),
-    bad("none", lambda: Reading(MLP(), SCHEDULE, None), "one of x_0, eps, v, got None"),
+    bad("output", lambda: Denoiser(MLP(), SCHEDULE, "score"), "one of x_0, eps, v, got 'score'"),
+    bad("none", lambda: Denoiser(MLP(), SCHEDULE, None), "one of x_0, eps, v, got None"),
 ]
 
 

@@ -19,15 +19,21 @@ from torch.testing import assert_close
 
 from ddpm_lite import run as room
 from ddpm_lite import training
-from ddpm_lite.checkpoint import CheckpointError, load_checkpoint, load_pretrained, save_checkpoint
 from ddpm_lite.forward import q_sample
+from ddpm_lite.loss import simple_loss
 from ddpm_lite.networks import UNetConfig
-from ddpm_lite.objective import simple_loss
 from ddpm_lite.prediction import predict_x_0, to_v
-from ddpm_lite.run import PRESETS, RunConfig, build, newest, run, weight
-from ddpm_lite.training import TrainConfig
+from ddpm_lite.tasks import PRESETS, Digits, build, load_pretrained
+from ddpm_lite.training import (
+    CheckpointError,
+    TrainConfig,
+    load_checkpoint,
+    newest,
+    run,
+    save_checkpoint,
+)
 
-TINY = RunConfig(
+TINY = Digits(
     UNetConfig(width=8, blocks=1, embedding=16),
     TrainConfig(steps=24, batch_size=8, clip=1.0, stratified=True, warmup=4, log_every=1),
     save_every=2,
@@ -35,7 +41,7 @@ TINY = RunConfig(
 SHORT = replace(TINY, train=replace(TINY.train, steps=6))
 
 
-def go(folder: Path, config: RunConfig = TINY, resume: bool | None = None) -> None:
+def go(folder: Path, config: Digits = TINY, resume: bool | None = None) -> None:
     """Run to the end; by default, resume if there is something to resume from."""
     begun = any(folder.glob("checkpoint-*"))
     for _ in run(folder, config, resume=begun if resume is None else resume):
@@ -215,7 +221,7 @@ def test_the_folder_of_a_run(ended):
     assert all(a["seconds"] <= b["seconds"] for a, b in zip(lines, lines[1:], strict=False))
     _, facts = newest(ended)
     assert facts.items() >= lines[-1].items()
-    assert RunConfig.from_facts(facts["config"]) == SHORT
+    assert Digits.from_facts(facts["config"]) == SHORT
     assert facts["commit"] is None or len(facts["commit"]) >= 7
 
 
@@ -243,7 +249,7 @@ def test_load_pretrained_reads_the_model_and_the_checkpoint(ended):
 
 @pytest.mark.parametrize("preset", [*PRESETS.values(), TINY], ids=[*PRESETS, "tiny"])
 def test_a_configuration_survives_json(preset):
-    assert RunConfig.from_facts(json.loads(json.dumps(asdict(preset)))) == preset
+    assert Digits.from_facts(json.loads(json.dumps(asdict(preset)))) == preset
 
 
 def test_what_precision_auto_chose_is_kept(tmp_path, monkeypatch):
@@ -267,7 +273,7 @@ def test_resuming_goes_on_with_the_configuration_and_the_clock(half):
             break
     _, after = newest(half)
     assert after["step"] == 8 and after["config"] == before["config"]
-    assert RunConfig.from_facts(after["config"]) == TINY
+    assert Digits.from_facts(after["config"]) == TINY
 
 
 def test_a_run_that_ended_can_be_resumed_and_does_nothing(ended, tmp_path):
@@ -464,11 +470,11 @@ def test_two_processes_are_one_run(tmp_path, ended):
 
 FOLDER = Path("nowhere")
 BAD = [
-    bad("dropout", lambda: RunConfig(label_dropout=1.5), r"label_dropout must lie in .*got 1.5"),
-    bad("save", lambda: RunConfig(save_every=150), "multiple of log_every = 100, got 150"),
-    bad("save 0", lambda: RunConfig(save_every=0), "multiple of log_every = 100, got 0"),
-    bad("size", lambda: RunConfig(UNetConfig(size=32)), "for MNIST: size 28.*got 32, 1, 10"),
-    bad("classes", lambda: RunConfig(UNetConfig(classes=5)), "for MNIST.*got 28, 1, 5"),
+    bad("dropout", lambda: Digits(label_dropout=1.5), r"label_dropout must lie in .*got 1.5"),
+    bad("save", lambda: Digits(save_every=150), "multiple of log_every = 100, got 150"),
+    bad("save 0", lambda: Digits(save_every=0), "multiple of log_every = 100, got 0"),
+    bad("size", lambda: Digits(UNetConfig(size=32)), "for MNIST: size 28.*got 32, 1, 10"),
+    bad("classes", lambda: Digits(UNetConfig(classes=5)), "for MNIST.*got 28, 1, 5"),
     bad("output", lambda: build(replace(TINY, output="score")), "output must be one of .*'score'"),
     bad(
         "nothing",

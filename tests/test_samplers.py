@@ -12,8 +12,9 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
+from ddpm_lite.density import grid, least_error, sampled_density
 from ddpm_lite.metrics import ks, mixture_cdf, quantiles, w1, w1_density
-from ddpm_lite.oracle import grid, least_error, sampled_density, two_modes
+from ddpm_lite.mixture import two_modes
 from ddpm_lite.sampling import (
     best_variance,
     beta_tilde_variance,
@@ -25,15 +26,15 @@ from ddpm_lite.sampling import (
     sample,
     zero_variance,
 )
-from ddpm_lite.schedule import linear_schedule, quadratic_grid, timestep_grid
+from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.sde import (
     euler_step,
     heun_step,
-    paused,
     predictor_corrector_step,
     reverse_sde_step,
     solve_ode,
 )
+from ddpm_lite.times import paused, quadratic_grid, timestep_grid
 
 SCHEDULE, DATA, X = linear_schedule(), two_modes(), grid(n=1024)
 MODEL, TRUTH = DATA.denoiser(SCHEDULE), DATA.log_prob(X).exp()

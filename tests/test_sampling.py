@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from strategies import bad, cases, check_bad, earlier, floats, normal, numbers, schedules, seeds
 from torch.testing import assert_close
 
+from ddpm_lite.density import grid, least_error, reverse_density, sampled_density
 from ddpm_lite.forward import q_sample
 from ddpm_lite.metrics import ks, mixture_cdf
-from ddpm_lite.oracle import (
-    GaussianMixture,
-    grid,
-    least_error,
-    reverse_density,
-    sampled_density,
-    two_modes,
-)
+from ddpm_lite.mixture import GaussianMixture, two_modes
 from ddpm_lite.posterior import posterior
 from ddpm_lite.prediction import from_v, predict_eps, predict_x_0, to_v
 from ddpm_lite.sampling import (
@@ -28,24 +22,16 @@ from ddpm_lite.sampling import (
     beta_tilde_variance,
     beta_variance,
     ddim_heun_step,
-    ddim_invert,
     ddim_step,
     ddpm_step,
     dpm_solver_step,
     multistep,
     sample,
-    slerp,
-    walk_times,
     zero_variance,
 )
-from ddpm_lite.schedule import (
-    cosine_schedule,
-    leading_grid,
-    linear_schedule,
-    quadratic_grid,
-    scales,
-    timestep_grid,
-)
+from ddpm_lite.schedule import cosine_schedule, linear_schedule, scales
+from ddpm_lite.solvers import ddim_invert, slerp
+from ddpm_lite.times import leading_grid, quadratic_grid, timestep_grid, walk_times
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

@@ -11,20 +11,17 @@ from hypothesis import strategies as st
 from strategies import bad, check_bad, floats, from_betas, normal, numbers, schedules
 from torch.testing import assert_close
 
+from ddpm_lite.checks import check_samples, check_times
 from ddpm_lite.schedule import (
     NoiseSchedule,
     alpha_bar_like,
     at,
-    check_samples,
-    check_times,
     constant_schedule,
     cosine_schedule,
-    leading_grid,
     linear_schedule,
-    quadratic_grid,
     scales,
-    timestep_grid,
 )
+from ddpm_lite.times import leading_grid, quadratic_grid, timestep_grid
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

@@ -10,9 +10,10 @@ from strategies import bad, cases, check_bad, floats, normal, numbers
 from torch.testing import assert_close
 
 from ddpm_lite import prediction
+from ddpm_lite.density import grid, sampled_density
 from ddpm_lite.forward import q_sample
 from ddpm_lite.metrics import w1_density
-from ddpm_lite.oracle import GaussianMixture, grid, sampled_density, two_modes
+from ddpm_lite.mixture import GaussianMixture, two_modes
 from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.score import (
     annealed_langevin_step,

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from strategies import bad, cases, check_bad, earlier, floats, normal, numbers, schedules
 from torch.testing import assert_close
 
+from ddpm_lite.density import grid, push_density
 from ddpm_lite.forward import q_step
 from ddpm_lite.metrics import w1_density
-from ddpm_lite.networks import Reading, UNet, UNetConfig
-from ddpm_lite.oracle import GaussianMixture, grid, push_density, two_modes
+from ddpm_lite.mixture import GaussianMixture, two_modes
+from ddpm_lite.networks import Denoiser, UNet, UNetConfig
 from ddpm_lite.prediction import score
 from ddpm_lite.schedule import constant_schedule, linear_schedule
 from ddpm_lite.score import annealed_langevin_step, sliced_divergence
@@ -23,13 +24,13 @@ from ddpm_lite.sde import (
     forward_sde_step,
     heun_step,
     log_likelihood,
-    paused,
     predictor_corrector_step,
     reverse_sde_step,
     solve_ode,
     transition,
     velocity,
 )
+from ddpm_lite.times import paused
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -207,7 +208,7 @@ def test_the_solver_keeps_shape_and_type():
 
 def test_a_network_that_says_v_takes_real_times():
     net = UNet(UNetConfig(size=4, patch=1, width=8, multipliers=(1,), blocks=1, embedding=8))
-    model = Reading(net, SCHEDULE, "v").eval()
+    model = Denoiser(net, SCHEDULE, "v").eval()
     x, z = normal(2, 2, 1, 4, 4).float()
     t, s = torch.tensor([400.5, 400.5]), torch.tensor([300.25, 300.25])
     with torch.no_grad():

@@ -15,14 +15,19 @@ from torch import nn
 from torch.testing import assert_close
 
 from ddpm_lite import training
-from ddpm_lite.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_lite.data import labelled
 from ddpm_lite.forward import q_sample
-from ddpm_lite.networks import MLP, Reading, UNet, UNetConfig
-from ddpm_lite.objective import simple_loss
-from ddpm_lite.oracle import two_modes
+from ddpm_lite.loss import simple_loss
+from ddpm_lite.mixture import two_modes
+from ddpm_lite.networks import MLP, Denoiser, UNet, UNetConfig
 from ddpm_lite.schedule import linear_schedule
-from ddpm_lite.training import TrainConfig, fastest_precision, train
+from ddpm_lite.training import (
+    TrainConfig,
+    fastest_precision,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
 
 SCHEDULE, MIXTURE = linear_schedule(100, 0.001, 0.1), two_modes()
 
@@ -288,7 +293,7 @@ def test_weights_that_are_not_finite_stop_training():
 @pytest.mark.parametrize("output", ["x_0", "eps", "v"])
 def test_a_network_that_overflows_stops_training(output):
     model, config = (
-        Reading(network(), SCHEDULE, output),
+        Denoiser(network(), SCHEDULE, output),
         TrainConfig(steps=3, batch_size=4, lr=1e30),
     )
     message = r"the network's output is not finite at step 2: lower lr \(now 1e\+30\)"

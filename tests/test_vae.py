@@ -13,16 +13,12 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from ddpm_lite import evaluation
-from ddpm_lite.checkpoint import (
-    WEIGHTS,
-    load_checkpoint,
-    load_pretrained,
-    save_checkpoint,
-    untrained,
-)
+from ddpm_lite.bound import discretised_gaussian
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
-from ddpm_lite.objective import discretised_gaussian
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.training import load_checkpoint, save_checkpoint
+from ddpm_lite.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "ddpm_lite" / "assets" / "results" / "vae.json"

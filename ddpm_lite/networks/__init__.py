@@ -1,8 +1,8 @@
 """Networks: those that predict eps from x_t and t, those that code digits, and the classifier."""
 
 from .classifier import Classifier
+from .denoiser import Denoiser
 from .mlp import MLP
-from .reading import Reading
 from .unet import UNETS, UNet, UNetConfig
 from .vae import VAE, Autoencoder, Elbo, reparameterise
 
@@ -12,8 +12,8 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "Classifier",
+    "Denoiser",
     "Elbo",
-    "Reading",
     "UNet",
     "UNetConfig",
     "reparameterise",

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import check_labels
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -24,12 +26,12 @@ class UNetConfig:
     embedding: int = 128  # units of the embedding of t and y
 
     def __post_init__(self) -> None:
-        for name in ("size", "channels", "patch", "width", "blocks", "embedding"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.classes < 0:
-            raise ValueError(f"classes must be at least 0, got {self.classes}")
-        if not self.multipliers or min(self.multipliers) < 1:
+        for name in ("size", "channels", "patch", "width", "blocks", "embedding", "classes"):
+            least, most = int(name != "classes"), 100 if name == "blocks" else MOST
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name} must be a whole number in {least}..{most}, got {value!r}")
+        if not self.multipliers or not all(1 <= m <= MOST for m in self.multipliers):
             raise ValueError(f"multipliers must name one level or more, got {self.multipliers}")
         if any(self.width * m % GROUPS for m in (1, *self.multipliers)):
             raise ValueError(f"width must be a multiple of {GROUPS} (GroupNorm), got {self.width}")
@@ -42,6 +44,7 @@ class UNetConfig:
 
 
 GROUPS = 8
+MOST = 65_536  # of any size: beyond, a file is damaged
 UNETS = {
     "book": UNetConfig(),
     "full": UNetConfig(patch=1, width=64, multipliers=(1, 2, 4), embedding=256),
@@ -121,8 +124,7 @@ class UNet(nn.Module):
             return
         if not c.classes:
             raise ValueError("y was given, but this network knows no classes: leave y out")
-        if y.dtype != torch.int64 or y.shape != t.shape:
-            raise ValueError(f"y must be int64 [B] = [{len(x_t)}], got {y.dtype} {list(y.shape)}")
+        check_labels(y, len(x_t), c.classes + 1)
 
 
 class Embedding(nn.Module):

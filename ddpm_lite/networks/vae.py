@@ -87,7 +87,7 @@ class VAE(nn.Module):
         """The terms of the bound on log p(x), with one code for each image (eq-vae-elbo).
 
         x: [B, 1, 28, 28] in [-1, 1]; eps: standard normal, [B, latent]. decoder: `log_density`
-        for a bound on the density of x, `objective.discretised_gaussian` for one on the
+        for a bound on the density of x, `bound.discretised_gaussian` for one on the
         probability of its 8-bit pixels, the one to turn into bits.
         """
         mean, var = self.encode(x)

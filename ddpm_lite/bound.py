@@ -1,4 +1,4 @@
-"""What a denoiser is trained on: the simple loss, and the variational bound behind it."""
+"""The variational bound on -log p(x_0), term by term."""
 
 from __future__ import annotations
 
@@ -9,60 +9,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import check_batch
 from .forward import q_sample
 from .gaussian import Number, kl
+from .loss import check_variance
 from .posterior import posterior
-from .prediction import Model
+from .prediction import Model, checked
 from .sampling import ddpm_step
-from .schedule import NoiseSchedule, at, check_samples
+from .schedule import NoiseSchedule, at
 
 Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``decoder(x_0, mean, var) -> log p(x_0 | x_1)`` for each coordinate, in nats: use
 `discretised_gaussian` for 8-bit images and `gaussian.log_density` for real numbers."""
-
-
-def simple_loss(
-    model: Model,
-    schedule: NoiseSchedule,
-    x_0: Tensor,
-    t: Tensor,
-    eps: Tensor,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """Mean of weight_t (eps_hat - eps)^2 over the batch and all coordinates (eq-simple-loss).
-
-    x_0, eps: [B, *D]; t: int64 [B] in 1..T; weight: a table [T + 1], or None for 1 at every t.
-    Returns a scalar. Ho et al. 2020, eq. 14.
-    """
-    if weight is not None:
-        _check_table(schedule, weight=weight)
-    eps_hat = _predict(model, q_sample(schedule, x_0, t, eps), t)
-    error = (eps_hat - eps) ** 2
-    return (error if weight is None else at(weight, t, error) * error).mean()
-
-
-def eps_weight(schedule: NoiseSchedule, variance: Tensor) -> Tensor:
-    """The bound's weight on |eps - eps_hat|^2 at each t in 2..T, in nats (eq-eps-weight).
-
-    variance: sigma_t^2 of the reverse step, a table [T + 1], positive at 2..T. Returns [T + 1],
-    0 at t < 2, where the bound has no such term. Ho et al. 2020, eq. 12.
-    """
-    _check_variance(schedule, variance)
-    weight = torch.zeros_like(schedule.beta)
-    beta, alpha, noise = schedule.beta[2:], schedule.alpha[2:], 1 - schedule.alpha_bar[2:]
-    weight[2:] = beta**2 / (2 * variance[2:] * alpha * noise)
-    return weight
-
-
-def x_0_weight(schedule: NoiseSchedule, variance: Tensor) -> Tensor:
-    """The bound's weight on |x_0 - x_0_hat|^2 at each t in 2..T, in nats (eq-x0-weight).
-
-    As `eps_weight`, from which it differs by the factor SNR_t. With variance = beta_tilde it is
-    half the fall of the SNR in that step. Kingma et al. 2021, eq. 14.
-    """
-    weight = torch.zeros_like(schedule.beta)
-    weight[2:] = eps_weight(schedule, variance)[2:] * schedule.snr[2:]
-    return weight
 
 
 class Terms(NamedTuple):
@@ -104,6 +62,7 @@ def discretised_gaussian(x: Tensor, mean: Number, var: Number) -> Tensor:
     tensors that broadcast. Returns float64 like x, finite however far from the mean. Raises
     ValueError for any other x. Ho et al. 2020, eq. 13.
     """
+    check_batch(x=x)
     level = 127.5 * (x.double() + 1)
     k = level.round()
     if not ((k - level).abs() < 1e-3).all() or k.min() < 0 or k.max() > 255:
@@ -132,7 +91,6 @@ def vlb_terms(
     generator: torch.Generator | None = None,
     decoder: Decoder = discretised_gaussian,
     variance: Tensor | None = None,
-    clip: float | None = None,
 ) -> Terms:
     """Estimate every term of the bound on -log p_theta(x_0), for each sample (eq-dvlb-ho).
 
@@ -146,34 +104,36 @@ def vlb_terms(
     each sample draws one uniform t in each, which stands for all of it; generator: on the device
     of x_0; variance: sigma_t^2, a table [T + 1], positive at 2..T (None: beta_tilde), while
     sigma_1^2 is always beta_tilde_2, as beta_tilde_1 = 0. mu_theta is the mean of
-    `sampling.ddpm_step`, which says what clip does. The model is called K + 1 times, with all of
-    x_0 in its order and dtype; the terms are float64. Ho et al. 2020, eq. 5; Luo 2022, eq. 58.
+    `sampling.ddpm_step`. The model is called K + 1 times, with all of x_0 in its order and dtype;
+    the terms are float64. Ho et al. 2020, eq. 5; Luo 2022, eq. 58.
     """
-    check_samples(x_0=x_0)
-    if x_0.ndim == 0 or len(x_0) == 0:
-        raise ValueError(f"x_0 must be a batch [B, *D] with B >= 1, got {list(x_0.shape)}")
+    check_batch(x_0=x_0)
     variance = schedule.beta_tilde if variance is None else variance
-    _check_variance(schedule, variance)
+    check_variance(schedule, variance)
     drawn, sizes = _strata(schedule.T, times, x_0, generator)
 
     def step_back(t: Tensor) -> tuple[Tensor, Tensor]:
         """A draw of x_t, and mu_theta there."""
         eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
         x_t = q_sample(schedule, x_0, t, eps)
-        eps_hat, x_t = _predict(model, x_t, t).double(), x_t.double()
-        return x_t, ddpm_step(schedule, x_t, t, t - 1, eps_hat, torch.zeros_like(x_t), clip=clip)
+        eps_hat, x_t = checked(model, x_t, t).double(), x_t.double()
+        return x_t, ddpm_step(schedule, x_t, t, t - 1, eps_hat, torch.zeros_like(x_t))
 
     x = x_0.double()  # the KL of nearly equal variances is lost in float32
     alpha_bar = schedule.alpha_bar[-1]
     prior = _sum(kl(alpha_bar.sqrt() * x, 1 - alpha_bar, 0.0, 1.0))
     _, x_0_hat = step_back(torch.ones_like(drawn[:, 0]))
-    nats_0 = -_sum(decoder(x, x_0_hat, schedule.beta_tilde[2]))
+    log_p = decoder(x, x_0_hat, schedule.beta_tilde[2])
+    if log_p.shape != x.shape:
+        raise ValueError(
+            f"decoder must return one log p a coordinate, {list(x.shape)}, got {list(log_p.shape)}"
+        )
     middle = []
     for t in drawn.unbind(1):
         x_t, mu_theta = step_back(t)
         mu_tilde, beta_tilde = posterior(schedule, x, x_t, t)
         middle.append(_sum(kl(mu_tilde, beta_tilde, mu_theta, at(variance, t, x))))
-    return Terms(prior, drawn, torch.stack(middle, 1), sizes, nats_0)
+    return Terms(prior, drawn, torch.stack(middle, 1), sizes, -_sum(log_p))
 
 
 def bits_per_dim(nats: Number, dims: int) -> Number:
@@ -205,27 +165,3 @@ def _strata(
 def _sum(nats: Tensor) -> Tensor:
     """Over the coordinates of each sample: [B, *D] -> [B]."""
     return nats.reshape(len(nats), -1).sum(1)
-
-
-def _predict(model: Model, x_t: Tensor, t: Tensor) -> Tensor:
-    eps_hat = model(x_t, t)
-    if eps_hat.shape != x_t.shape:
-        raise ValueError(f"model must return {list(x_t.shape)} like eps, got {list(eps_hat.shape)}")
-    return eps_hat
-
-
-def _check_variance(schedule: NoiseSchedule, variance: Tensor) -> None:
-    _check_table(schedule, variance=variance)
-    if not (variance[2:] > 0).all():
-        raise ValueError(
-            f"variance must be positive at t = 2..T, got {variance[2:].min():g}: "
-            "the bound divides by it"
-        )
-
-
-def _check_table(schedule: NoiseSchedule, **tables: Tensor) -> None:
-    for name, table in tables.items():
-        if table.shape != schedule.beta.shape:
-            raise ValueError(
-                f"{name} must be a table [T + 1] = [{schedule.T + 1}], got {list(table.shape)}"
-            )

@@ -1,82 +1,30 @@
-"""How far samples are from the truth: points on the line, and digits."""
+"""How far drawn images are from real ones, as a classifier and as pixels see it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 SLICE = 4_000_000  # distances at a time: 32 MB
-
-
-def w1(a: Tensor, b: Tensor) -> float:
-    """Wasserstein-1 distance between two sets of points [n], [m]: mean distance moved (def-w1)."""
-    _check(a=a, b=b)
-    return float(stats.wasserstein_distance(a.detach().numpy(), b.detach().numpy()))
-
-
-def w1_density(x: Tensor, p: Tensor, q: Tensor) -> float:
-    """Wasserstein-1 between two densities [n] on an even grid: area between CDFs (eq-w1-cdf)."""
-    _check(x=x, p=p, q=q)
-    if not len(x) == len(p) == len(q) >= 2:
-        raise ValueError(
-            f"p and q must have one value per point of x, [{len(x)}], got [{len(p)}] and [{len(q)}]"
-        )
-    step = (x[-1] - x[0]) / (len(x) - 1)
-    return float(((p - q).cumsum(0) * step).abs().sum() * step)
-
-
-def ks(a: Tensor, cdf: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """Kolmogorov-Smirnov: the largest gap between the samples' CDF and ``cdf``, and its p-value."""
-    _check(a=a)
-    result = stats.kstest(a.detach().numpy(), cdf)
-    return float(result.statistic), float(result.pvalue)
-
-
-def mixture_cdf(mixture) -> Callable[[np.ndarray], np.ndarray]:
-    """The distribution function of a `GaussianMixture` on the line."""
-    if mixture.means.ndim != 1:
-        raise ValueError(f"mixture must be on the line, got {mixture.means.shape[1]} dimensions")
-    weights, means, stds = (v.numpy() for v in (mixture.weights, mixture.means, mixture.stds))
-    return lambda x: (weights * stats.norm.cdf(np.asarray(x)[..., None], means, stds)).sum(-1)
-
-
-def quantiles(cdf: Callable[[np.ndarray], np.ndarray], n: int, reach: float = 100.0) -> Tensor:
-    """The n points where ``cdf`` passes (i + 1/2) / n: the most even sample of a law, float64 [n].
-
-    Rising; by bisection in [-reach, reach]. Two laws' quantiles have their W1 up to about 1 / n.
-    """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    level = (np.arange(n) + 0.5) / n
-    if not (cdf(np.array([-reach])) < level[0] and cdf(np.array([reach])) >= level[-1]):
-        raise ValueError(f"the quantiles must lie in [-reach, reach], reach = {reach:g}: raise it")
-    low, high = np.full(n, -reach), np.full(n, reach)
-    for _ in range(64):  # halvings: below the spacing of float64
-        middle = (low + high) / 2
-        below = cdf(middle) < level
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return torch.from_numpy((low + high) / 2)
 
 
 # ---- what a classifier sees in images ------------------------------------------------------------
 
 
 def features(classifier, images: Tensor, batch: int = 500) -> Tensor:
-    """What ``classifier`` sees in images (uint8 [N, 28, 28]): its `features` [N, D], on the CPU."""
+    """What ``classifier`` sees in images (uint8 [N, H, W]): its `features` [N, D], on the CPU."""
     return _read(classifier, classifier.features, images, batch)
 
 
 def probabilities(classifier, images: Tensor, batch: int = 500) -> Tensor:
-    """p(y | x) of each image (uint8 [N, 28, 28]): [N, classes], on the CPU."""
+    """p(y | x) of each image (uint8 [N, H, W]): [N, classes], on the CPU."""
     return _read(classifier, classifier, images, batch).softmax(1)
 
 
 def accuracy(classifier, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """The share of images (uint8 [N, 28, 28]) in which ``classifier`` reads their label [N].
+    """The share of images (uint8 [N, H, W]) in which ``classifier`` reads their label [N].
 
     Its ceiling is the share on real digits. Blind to collapse: ten good digits, repeated, reach 1.
     """
@@ -158,7 +106,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 def variety(images: Tensor, labels: Tensor) -> float:
     """Mean L2 distance of two images of one class, averaged over the classes (eq-variety).
 
-    images: uint8 [N, 28, 28], of which pixels count as 0..1; labels: [N], two or more of each.
+    images: uint8 [N, H, W], of which pixels count as 0..1; labels: [N], two or more of each.
     Every pair counts. It sees the collapse that accuracy cannot; noise has more of it than digits.
     """
     x, y = _pixels("images", images), _labels(images, labels)
@@ -175,10 +123,15 @@ def variety(images: Tensor, labels: Tensor) -> float:
 def neighbours(images: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     """The k nearest reference images of each image: distances and indices [N, k], nearest first.
 
-    images: uint8 [N, 28, 28]; reference: uint8 [M, 28, 28]; L2, pixels counting as 0..1, exact:
+    images: uint8 [N, H, W]; reference: uint8 [M, H, W]; L2, pixels counting as 0..1, exact:
     a copy is at 0. Blind to copies that moved: a digit two pixels aside is far from itself.
     """
     x, y = _pixels("images", images), _pixels("reference", reference)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            "images and reference must have one size, got "
+            f"{list(images.shape[1:])} and {list(reference.shape[1:])}"
+        )
     if not 1 <= k <= len(y):
         raise ValueError(f"k must lie in 1..{len(y)}, the number of references, got {k}")
     near = [d.topk(k, dim=1, largest=False) for d in _distances(x, y)]
@@ -194,7 +147,8 @@ def _read(classifier, function: Callable[[Tensor], Tensor], images: Tensor, batc
     if classifier.training:
         raise ValueError("the classifier is in training mode: call its eval() first")
     like = next(classifier.parameters())
-    parts = (part[:, None].to(like) / 127.5 - 1 for part in images.split(batch))
+    colour = images[:, None] if images.ndim == 3 else images
+    parts = (part.to(like) / 127.5 - 1 for part in colour.split(batch))
     return torch.cat([function(x).cpu() for x in parts])
 
 
@@ -230,14 +184,15 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 
 def _check_images(name: str, images: Tensor) -> None:
-    if images.dtype != torch.uint8 or images.shape[1:] != (28, 28) or len(images) == 0:
+    if images.dtype != torch.uint8 or images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(
-            f"{name} must be uint8 [N, 28, 28] with N >= 1, got {images.dtype} {list(images.shape)}"
+            f"{name} must be uint8 [N, H, W] or [N, C, H, W] with N >= 1, got "
+            f"{images.dtype} {list(images.shape)}"
         )
 
 
 def _pixels(name: str, images: Tensor) -> Tensor:
-    """The pixels 0..255 of images in float64: [N, 784]."""
+    """The pixels 0..255 of images in float64: [N, H W], or [N, C H W]."""
     _check_images(name, images)
     return images.cpu().flatten(1).double()
 
@@ -264,12 +219,3 @@ def _pair(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tenso
             f"{name_a} and {name_b} must have the same features, got {a.shape[1]} and {b.shape[1]}"
         )
     return a, b
-
-
-def _check(**samples: Tensor) -> None:
-    for name, a in samples.items():
-        if not isinstance(a, Tensor) or a.ndim != 1 or len(a) == 0:
-            got = list(a.shape) if isinstance(a, Tensor) else type(a).__name__
-            raise ValueError(f"{name} must be a tensor of points [n] with n >= 1, got {got}")
-        if not torch.isfinite(a).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity: look at what made it")

@@ -1,4 +1,4 @@
-"""Data that travels with the package: MNIST, and the mixture with two modes."""
+"""MNIST, which travels with the package, and images as a source for training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .oracle import two_modes
-from .schedule import check_samples
-
-__all__ = ["labelled", "mnist", "to_unit", "two_modes"]
+from ..checks import check_labels, check_samples
 
 # The four files of LeCun, Cortes and Burges, gzipped; SHA-256 of their unzipped content.
 _FILES = {
@@ -71,31 +68,39 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def to_bytes(x: Tensor) -> Tensor:
-    """Images [..., 28, 28] in [-1, 1] to the nearest pixels, uint8; beyond the ends, to the end."""
+    """Images in [-1, 1] to the nearest pixels, uint8; beyond the ends, to the end."""
     check_samples(x=x)
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def labelled(
-    images: Tensor, labels: Tensor, dropout: float = 0.0, null: int = 10
-) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
-    """A source for training: ``draw(n, generator)`` -> x_0 [n, 1, 28, 28] in [-1, 1] and y [n].
+    images: Tensor, labels: Tensor | None, dropout: float = 0.0, null: int = 10
+) -> Callable[[int, torch.Generator], tuple[Tensor, ...]]:
+    """A source for training: ``draw(n, generator)`` -> x_0 [n, C, H, W] in [-1, 1] and y [n].
 
-    images: uint8 [N, 28, 28] and labels: int64 [N], on the generator's device, where they stay as
-    bytes. Drawn with replacement; a share ``dropout`` of the labels becomes ``null``.
+    images: uint8 [N, H, W] or [N, C, H, W]; labels: int64 [N] in 0..null - 1, or None for a source
+    of (x_0,) alone; both on the generator's device, where they stay as bytes. Drawn with
+    replacement; a share ``dropout`` of the labels becomes ``null``, the label of none.
     """
-    if not 0 < len(images) == len(labels) or not 0 <= dropout <= 1:
+    if images.dtype != torch.uint8 or images.ndim not in (3, 4) or not len(images):
         raise ValueError(
-            f"one label per image and dropout in [0, 1], please: got {len(images)} images, "
-            f"{len(labels)} labels, dropout {dropout}"
+            "images must be uint8 [N, H, W] or [N, C, H, W] with N >= 1, got "
+            f"{images.dtype} {list(images.shape)}"
         )
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must lie in [0, 1], got {dropout}")
+    if labels is not None:
+        check_labels(labels, len(images), null, name="labels", look=True)
 
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         options: dict[str, Any] = {"generator": generator, "device": generator.device}
         chosen = torch.randint(len(images), (n,), **options)
+        x_0 = to_unit(images[chosen])
+        x_0 = x_0[:, None] if x_0.ndim == 3 else x_0
+        if labels is None:
+            return (x_0,)
         hidden = torch.rand(n, **options) < dropout
-        y = torch.where(hidden, null, labels[chosen])
-        return to_unit(images[chosen])[:, None], y
+        return x_0, torch.where(hidden, null, labels[chosen])
 
     return draw
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..checks import readable
 from ..prediction import from_v, predict_eps
 from ..schedule import NoiseSchedule
 
@@ -14,11 +15,12 @@ READ = {
 }
 
 
-class Reading(nn.Module):
+class Denoiser(nn.Module):
     """A network that returns ``output`` ("x_0", "eps" or "v"), as a model that returns eps_hat.
 
     Every sampler and loss then takes it. Raises ValueError for another ``output``, and
-    FloatingPointError when the network's output is no longer finite.
+    FloatingPointError when the network's output is no longer finite, where that can be read for
+    nothing (`checks.readable`).
     """
 
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, output: str = "eps") -> None:
@@ -30,6 +32,6 @@ class Reading(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """x_t: [B, *D]; t: [B]; y: passed on to the network. Returns eps_hat [B, *D]."""
         out = self.net(x_t, t, y)
-        if not out.isfinite().all():
+        if readable(out) and not out.isfinite().all():
             raise FloatingPointError("the network's output is not finite")
         return READ[self.output](self.schedule, x_t, t, out)

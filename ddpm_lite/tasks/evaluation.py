@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import __version__, metrics
-from .data import mnist, to_unit
-from .networks import Reading
-from .objective import Terms, bits_per_dim, vlb_terms
+from .. import __version__, metrics
+from ..bound import Terms, bits_per_dim, vlb_terms
+from ..data import mnist, to_unit
+from ..networks import Denoiser
+from ..prediction import clipped
 
 CLOSEST = 1000  # images whose nearest training digit is looked for, among all 60,000
 
@@ -23,7 +24,7 @@ def check_size(n: int) -> None:
         raise ValueError(f"n must lie in 20..60000, to be measured beside real digits, got {n}")
 
 
-def asked(n: int, seed: int = 0) -> Tensor:
+def random_labels(n: int, seed: int = 0) -> Tensor:
     """Which digits to draw for a fair comparison: labels int64 [n], n in 20..60,000.
 
     Two of each digit, which the measures need, and then the labels of random training digits.
@@ -94,15 +95,16 @@ def measure(classifier: nn.Module, images: Tensor, labels: Tensor, seed: int = 0
     return {name: {"value": value[name], "real": real[name]} for name in value}
 
 
-def terms_of(model: Reading, rows: Tensor, times: int | None, generator: torch.Generator) -> Terms:
+def terms_of(model: Denoiser, rows: Tensor, times: int | None, generator: torch.Generator) -> Terms:
     """The terms of the bound on -log p(x_0 | label) of some test digits, on the model's device.
 
-    rows: int64 [B], which; times: see `objective.vlb_terms`. sigma^2 is beta_tilde, sigma_1^2 is
+    rows: int64 [B], which; times: see `bound.vlb_terms`. sigma^2 is beta_tilde, sigma_1^2 is
     beta_tilde_2, x_0_hat is clipped to [-1, 1].
     """
     (images, labels), device = mnist("test"), generator.device
     x_0, y = to_unit(images[rows])[:, None].to(device), labels[rows].to(device)
-    return vlb_terms(partial(model, y=y), model.schedule, x_0, times, generator, clip=1.0)
+    asked = clipped(partial(model, y=y), model.schedule, 1.0)
+    return vlb_terms(asked, model.schedule, x_0, times, generator)
 
 
 def in_bits(terms: Terms) -> dict[str, float]:
@@ -121,7 +123,7 @@ def in_bits(terms: Terms) -> dict[str, float]:
 
 
 def bound(
-    model: Reading, n: int, times: int | None = None, seed: int = 0, batch: int = 100
+    model: Denoiser, n: int, times: int | None = None, seed: int = 0, batch: int = 100
 ) -> dict[str, Any]:
     """`in_bits` of the `terms_of` n random test digits; and ``strata``, where the bits are: the
     first t of each stratum, and the bits of all its t."""

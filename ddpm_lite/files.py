@@ -1,0 +1,62 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+PREFIX, SUFFIX = ".ddpm-lite-", ".tmp"  # of a file that is being written
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all; makes its folder.
+
+    The bytes go to a temporary file beside it, reach the disk, and take the name in one rename: a
+    kill or a full disk leaves the file of before. A link stays, and what it points to is replaced.
+    Raises OSError where the disk refuses, or where ``path`` is no regular file.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = _mode(path)
+    handle, temporary = tempfile.mkstemp(SUFFIX, PREFIX, path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    finally:  # it is there no more, unless the writing failed or was interrupted
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise ValueError where `write_whole` could not write; makes the folder. Before the work."""
+    try:
+        real = Path(os.path.realpath(path))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        _mode(real)
+        tempfile.TemporaryFile(prefix=PREFIX, dir=real.parent).close()
+        if real.exists() and not os.access(real, os.W_OK):
+            raise PermissionError(None, "it is read-only")
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}; name another file") from None
+
+
+def _mode(path: Path) -> int:
+    """The permissions that a file has, or a new one gets; OSError where it is not a file."""
+    try:
+        now = path.stat().st_mode
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+    if stat.S_ISDIR(now):
+        raise IsADirectoryError(None, "it is a folder")
+    if not stat.S_ISREG(now):
+        raise OSError(None, "it is no regular file")
+    return stat.S_IMODE(now)

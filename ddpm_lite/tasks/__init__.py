@@ -1,0 +1,132 @@
+"""What can be trained: one task a kind, and the registry that checkpoints and the CLI read.
+
+A checkpoint's facts say its ``kind`` and ``config``: from these alone the task comes back, and with
+it the model, how it is sampled and how it is measured.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..training import CheckpointError, Task, find, load_checkpoint, newest
+from .classifier import Classify
+from .codes import AutoencoderTask, VAETask
+from .diffusion import Diffusion, output_weight
+from .digits import DIGITS, Digits
+from .drawing import CHUNK, Asked, Drawing, draw, gathered, in_turn, write_images
+from .line import Line
+
+KINDS: dict[str, type[Task]] = {
+    task.kind: task for task in (Digits, Line, Classify, VAETask, AutoencoderTask)
+}
+PRESETS: dict[str, dict[str, Task]] = {
+    "digits": {**DIGITS},
+    "line": {"book": Line()},
+    "classifier": {"book": Classify()},
+    "vae": {"book": VAETask(), "plane": VAETask(latent=2)},
+    "autoencoder": {"book": AutoencoderTask()},
+}
+"""kind -> preset -> task; the first preset is the one that is meant where none is named."""
+
+_WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError)
+
+
+def from_facts(facts: Mapping[str, Any]) -> Task:
+    """The task that a checkpoint's facts tell of. Raises CheckpointError."""
+    kind = facts.get("kind")
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"a checkpoint of kind {kind!r}, which this version of ddpm_lite does not know (it "
+            f"knows {', '.join(KINDS)}): convert one of version 0.1 with tools/convert.py"
+        )
+    try:
+        return _restored(KINDS[kind], facts["config"])
+    except _WRONG as error:
+        raise CheckpointError(f"a checkpoint of kind {kind} with a wrong config: {error}") from None
+
+
+def _restored(cls: type, values: Any) -> Any:
+    """The dataclass that `dataclasses.asdict` and JSON made ``values`` of."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{cls.__name__} must be an object, got {values!r}")
+    unknown = set(values) - {f.name for f in fields(cls)}
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _read(hints[name], value) for name, value in values.items()})
+
+
+def _read(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        return _restored(hint, value)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    kinds: dict[Any, set[type]] = {float: {int, float}, int: {int}, str: {str}, bool: {bool}}
+    if hint in kinds and type(value) not in kinds[hint]:
+        raise TypeError(f"{value!r} is not {hint.__name__}")
+    return value
+
+
+def load_task(name: str | Path, device: torch.device | str = "cpu") -> tuple[Task, nn.Module]:
+    """The task of a checkpoint, and its trained network in eval mode; name: see `training.find`.
+
+    Of a checkpoint of training the averaged weights are taken. Raises CheckpointError.
+    """
+    path = find(name)
+    tensors, facts = load_checkpoint(path)
+    averaged = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")} or tensors
+    try:
+        task = from_facts(facts)
+        with torch.device("meta"):  # sizes cost nothing before they are known to be those stored
+            model = task.build()
+        model.load_state_dict(averaged, assign=True)
+    except (CheckpointError, *_WRONG) as error:
+        raise CheckpointError(
+            f"{path} does not hold a network of this version of ddpm_lite: {error}"
+        ) from None
+    return task, model.to(device, torch.get_default_dtype()).eval()
+
+
+def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A trained network, in eval mode, by a name that comes with the package, or a checkpoint.
+
+    "digits" is a model(x_t, t, y=None) -> eps_hat for the linear schedule of T = 1000, with
+    y in 0..9, or None where no digit is asked for; "classifier" returns logits [B, 10]; "vae" and
+    "vae-plane" are a `VAE` of 16 and of 2 latent numbers, "autoencoder" an `Autoencoder` of 16.
+    For a checkpoint see `training.find`. Raises CheckpointError otherwise.
+    """
+    return load_task(name, device)[1]
+
+
+def resumed(folder: str | Path) -> Task:
+    """The task of the run in ``folder``, to go on with. Raises CheckpointError."""
+    return from_facts(newest(folder).facts)
+
+
+__all__ = [
+    "CHUNK",
+    "KINDS",
+    "PRESETS",
+    "Asked",
+    "Classify",
+    "Diffusion",
+    "Digits",
+    "Drawing",
+    "Line",
+    "draw",
+    "from_facts",
+    "gathered",
+    "in_turn",
+    "load_pretrained",
+    "load_task",
+    "output_weight",
+    "resumed",
+    "write_images",
+]

@@ -1,0 +1,71 @@
+"""The classifier of digits, whose features `metrics` compares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data import labelled, mnist
+from ..loss import Draw, Loss
+from ..metrics import accuracy
+from ..networks import Classifier
+from ..training import Task, TrainConfig
+
+TURN, SCALE, SHIFT = math.radians(10), 0.1, 2 / 14  # at most: 10 degrees, 10 %, 2 pixels
+
+
+@dataclass(frozen=True)
+class Classify(Task):
+    """A `Classifier` of MNIST; the training digits are turned, scaled and shifted a little."""
+
+    kind: ClassVar[str] = "classifier"
+
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=2400, batch_size=256, lr=4e-3, warmup=200, ema_decay=0.99
+        )
+    )
+    save_every: int = 600
+    classes: int = 10
+    width: int = 16
+    features: int = 128
+
+    def build(self) -> Classifier:
+        return Classifier(self.classes, self.width, self.features)
+
+    def batches(self, device: torch.device) -> tuple[Draw, Loss]:
+        images, labels = mnist("train")
+        still = labelled(images.to(device), labels.to(device))
+
+        def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            x, y = still(n, generator)
+            return moved(x, generator), y
+
+        return draw, cross_entropy
+
+    def evaluate(self, model: nn.Module, asked: Any) -> dict[str, Any]:
+        """The share of MNIST's 10,000 test digits that it reads right."""
+        return {"measures": {"test_accuracy": {"value": accuracy(model, *mnist("test"))}}}
+
+
+def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The mean of -log p(y | x): conditional maximum likelihood."""
+    return F.cross_entropy(model(x), y)
+
+
+def moved(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image [B, 1, H, W] turned, scaled and shifted by its own random amounts."""
+    options: dict[str, Any] = {"generator": generator, "device": x.device, "dtype": x.dtype}
+    turn, size, right, down = 2 * torch.rand(4, len(x), **options) - 1
+    size = 1 + SCALE * size
+    cos, sin = size * (TURN * turn).cos(), size * (TURN * turn).sin()
+    rows = [cos, -sin, SHIFT * right], [sin, cos, SHIFT * down]
+    maps = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    where = F.affine_grid(maps, list(x.shape), align_corners=False)
+    # The border of a digit is background, which is -1: sample x + 1, where outside is 0.
+    return F.grid_sample(x + 1, where, align_corners=False) - 1

@@ -1,0 +1,165 @@
+"""Images drawn by a trained network, as pixels and as a picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..data import to_bytes
+from ..files import write_whole
+from ..networks import Denoiser, UNet
+from ..prediction import Model, clipped
+from ..sampling import Step, ddim_step, ddpm_step, last, sample
+from ..training.precision import autocast, fastest
+
+CHUNK = 100  # images drawn at a time: enough for speed, and few MB
+Sampler = Literal["ddim", "ddpm"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn; x_0_hat is clipped to [-1, 1], the range of images."""
+
+    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta
+    eta: float = 1.0  # of ddim: 0 adds no noise, 1 as much as the posterior has
+    steps: int = 50  # network calls an image
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
+
+    def __post_init__(self) -> None:
+        if self.sampler not in get_args(Sampler):
+            raise ValueError(f"sampler must be ddim or ddpm, got {self.sampler!r}")
+        if self.precision not in ("fp32", "bf16", "auto"):
+            raise ValueError(f"precision must be fp32, bf16 or auto, got {self.precision!r}")
+
+    @property
+    def step(self) -> Step:
+        """For `sampling.sample`."""
+        return partial(ddim_step, eta=self.eta) if self.sampler == "ddim" else ddpm_step
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is to do."""
+
+    how: Drawing = Drawing()
+    n: int = 10_000  # how many samples to draw and measure
+    bound_images: int = 1000  # test digits for the bound on their likelihood; 0: leave it out
+    bound_times: int = 100  # network calls for each of them, at most T - 1
+    images: Path | None = None  # keep the samples too, in this .npz
+
+
+def gathered(parts: Iterator[Tensor], total: int, unit: str) -> Tensor:
+    """All parts as one tensor; a bar shows the progress of many."""
+    found = []
+    with tqdm(total=total, unit=unit, disable=total <= CHUNK) as bar:
+        for part in parts:
+            found.append(part)
+            bar.update(len(part))
+    return torch.cat(found)
+
+
+def in_turn(classes: str | list[int], n: int) -> Tensor:
+    """n labels, int64 [n]: the classes ("0123456789", or some numbers) in turn, again and again."""
+    if not classes or not all(str(c).isdecimal() for c in classes):
+        raise ValueError(f"classes must be some of 0123456789, or numbers, got {classes!r}")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    return torch.tensor([int(classes[i % len(classes)]) for i in range(n)])
+
+
+def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> Iterator[Tensor]:
+    """Images of the asked labels, `CHUNK` at a time: uint8 on the CPU, [B, H, W] or [B, 3, H, W].
+
+    labels: int64 [N], or how many images where there are no classes. All noise comes from one
+    generator on the model's device: seed, N, precision and device decide it, and no other random
+    state moves. A full chunk is the same whatever follows it.
+    """
+    if not isinstance(model, Denoiser):
+        raise TypeError(f"model must be a Denoiser around a UNet, got a {type(model).__name__}")
+    size, device = image_shape(model), next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(how.seed)
+    total = labels if isinstance(labels, int) else len(labels)
+    precision: str = how.precision
+    if precision == "auto":
+        precision = _fastest(model, (min(CHUNK, total), *size), device)
+    for start in range(0, total, CHUNK):
+        n = min(CHUNK, total - start)
+        asked: Model = model
+        if not isinstance(labels, int):
+            asked = partial(model, y=labels[start : start + n].to(device))
+        asked = clipped(in_precision(asked, device, precision), model.schedule, 1.0)
+        walk = sample(
+            asked, model.schedule, (n, *size), how.step, how.steps, generator, device=device
+        )
+        images = to_bytes(last(walk)).cpu()
+        yield images[:, 0] if size[0] == 1 else images
+
+
+def image_shape(model: Denoiser) -> tuple[int, int, int]:
+    """Channels, rows and columns of what a `Denoiser` around a `UNet` draws."""
+    if not isinstance(model.net, UNet):
+        raise TypeError(f"model must hold a UNet, got a {type(model.net).__name__}")
+    config = model.net.config
+    return config.channels, config.size, config.size
+
+
+def in_precision(model: Model, device: torch.device, precision: str) -> Model:
+    """The model whose network computes in this precision; x_t and eps_hat keep theirs."""
+    if precision == "fp32":
+        return model
+
+    def cast(x_t: Tensor, t: Tensor) -> Tensor:
+        with autocast(device, precision):
+            return model(x_t, t).to(x_t.dtype)
+
+    return cast
+
+
+def _fastest(model: Denoiser, shape: tuple[int, ...], device: torch.device) -> str:
+    x, t = torch.zeros(shape, device=device), torch.ones(shape[0], dtype=torch.long, device=device)
+    with torch.no_grad():
+        return fastest(lambda: model(x, t), device)
+
+
+def grid(images: Tensor, columns: int, gap: int = 2, zoom: int = 3) -> Image.Image:
+    """A picture of images (uint8 [N, H, W], or [N, 3, H, W] in colour), row by row.
+
+    Each pixel becomes zoom x zoom.
+    """
+    if columns < 1 or len(images) < 1:
+        raise ValueError(f"a grid needs an image and a column, got {len(images)} and {columns}")
+    colour = images if images.ndim == 4 else images[:, None]
+    rows, (_, channels, height, width) = math.ceil(len(images) / columns), colour.shape
+    page = torch.zeros(rows * columns, channels, height + gap, width + gap, dtype=torch.uint8)
+    page[: len(images), :, :height, :width] = colour
+    page = page.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    pixels = page[: -gap or None, : -gap or None].squeeze(2).numpy()
+    picture = Image.fromarray(pixels)
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+def write_images(path: Path, images: Tensor, labels: Tensor | None, columns: int = 10) -> None:
+    """Write a PNG grid or, where the name ends in .npz, the arrays ``images`` and ``labels``.
+
+    images: uint8 [N, H, W] or [N, 3, H, W]; labels: int64 [N], or None. Written whole or not at
+    all; raises OSError when the disk refuses.
+    """
+    content = io.BytesIO()
+    if path.suffix.lower() == ".npz":
+        arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+        np.savez_compressed(content, **{name: v.numpy() for name, v in arrays.items()})  # type: ignore[arg-type]
+    else:
+        grid(images, columns).save(content, "PNG")
+    write_whole(path, content.getvalue())
