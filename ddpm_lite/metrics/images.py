@@ -184,6 +184,8 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 
 def _check_images(name: str, images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(images).__name__}")
     if images.dtype != torch.uint8 or images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(
             f"{name} must be uint8 [N, H, W] or [N, C, H, W] with N >= 1, got "

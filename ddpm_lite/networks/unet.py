@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_labels
+from ..checks import check_labels, check_samples
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,18 @@ class UNet(nn.Module):
 
     def _check(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
         c = self.config
+        check_samples(x_t=x_t)
         if x_t.ndim != 4 or x_t.shape[1:] != (c.channels, c.size, c.size):
             raise ValueError(
                 f"x_t must be [B, {c.channels}, {c.size}, {c.size}], got {list(x_t.shape)}"
             )
         if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must be [B] = [{len(x_t)}], got {list(t.shape)}")
+            raise ValueError(f"t must be [B] = [{x_t.shape[0]}], got {list(t.shape)}")
         if y is None:
             return
         if not c.classes:
             raise ValueError("y was given, but this network knows no classes: leave y out")
-        check_labels(y, len(x_t), c.classes + 1)
+        check_labels(y, x_t.shape[0], c.classes + 1)
 
 
 class Embedding(nn.Module):
