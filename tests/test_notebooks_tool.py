@@ -102,7 +102,7 @@ def shows(mime, text):
     return change
 
 
-def addressed(kind, **fields):
+def stores(kind, **fields):
     def change(nb):
         tagged(nb, *["raises-exception"] * (kind == "error"))
         nb.cells[PRINT].outputs = [nbformat.v4.new_output(kind, **fields)]
@@ -123,9 +123,9 @@ AT = "<object at 0x7F0012345678>"
         (bare_widget, "bare ipywidget"),
         (warning, "writes to stderr"),
         (run_twice, "another run, [9]"),
-        (addressed("stream", text=AT), "memory address"),
-        (addressed("error", ename="E", evalue=AT, traceback=[]), "memory address"),
-        (addressed("error", ename="E", evalue="", traceback=["", AT]), "memory address"),
+        (stores("stream", text=AT), "memory address"),
+        (stores("error", ename="E", evalue=AT, traceback=[]), "memory address"),
+        (stores("error", ename="E", evalue="", traceback=["", AT]), "memory address"),
         (shows("text/plain", AT.lower()), "memory address"),
         (shows("text/html", f"<pre>{AT.replace('<', '&lt;')}</pre>"), "memory address"),
         (shows("text/markdown", f"`{AT}`"), "memory address"),
