@@ -30,7 +30,7 @@ from ddpm_lite.forward import q_step
 from ddpm_lite.gaussian import log_density
 from ddpm_lite.loss import eps_weight
 from ddpm_lite.mixture import two_modes
-from ddpm_lite.prediction import predict_eps, predict_x_0
+from ddpm_lite.prediction import clipped, predict_eps
 from ddpm_lite.schedule import at, linear_schedule
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -159,22 +159,34 @@ def test_the_mean_bound_is_above_the_entropy_of_the_data(mixture, schedule, seed
     assert excess.mean() > -5 * excess.std() / 20
 
 
-@given(cases(), st.sampled_from([0.3, 1.0]), seeds)
-def test_clip_is_the_bound_of_the_model_with_clipped_x_0_hat(case, clip, seed):
-    schedule = case.schedule
+@given(cases(), st.sampled_from([0.3, 1.0]), floats(0.1, 3), seeds)
+def test_the_terms_of_a_clipped_model_are_those_of_steps_at_the_clamped_x_0_hat(case, c, f, seed):
+    """By the posterior of Ho et al. at clamp(x_0_hat), from the unclipped model's calls alone."""
+    schedule, calls = case.schedule, {}
     assume(schedule.T > 1)
 
     def model(x_t, t):
+        calls[int(t[0])] = x_t, 2 * x_t.sin()
         return 2 * x_t.sin()
 
-    def clipped(x_t, t):
-        x_0_hat = predict_x_0(schedule, x_t, t, model(x_t, t)).clamp(-clip, clip)
-        return predict_eps(schedule, x_t, t, x_0_hat)
-
-    a = line_terms(model, schedule, case.x_0, None, generator(seed), clip=clip)
-    b = line_terms(clipped, schedule, case.x_0, None, generator(seed))
-    assert_close(a.middle, b.middle, rtol=1e-6, atol=1e-9)
-    assert_close(a.decoder, b.decoder, rtol=1e-6, atol=1e-9)
+    x, variance = case.x_0, f * schedule.beta
+    clip = clipped(model, schedule, c)
+    terms = line_terms(clip, schedule, x, None, generator(seed), variance=variance)
+    for t, (x_t, eps_hat) in calls.items():
+        beta, ab, ab_prev = schedule.beta[t], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        x_0_hat = ((x_t - (1 - ab).sqrt() * eps_hat) / ab.sqrt()).clamp(-c, c)
+        if t == 1:
+            nats = -Normal(x_0_hat, schedule.beta_tilde[2].sqrt()).log_prob(x)
+            found = terms.decoder
+        else:
+            mu, mu_theta = (
+                ab_prev.sqrt() * beta * known + (1 - beta).sqrt() * (1 - ab_prev) * x_t
+                for known in (x, x_0_hat)
+            )
+            q = Normal(mu / (1 - ab), ((1 - ab_prev) / (1 - ab) * beta).sqrt())
+            nats = kl_divergence(q, Normal(mu_theta / (1 - ab), variance[t].sqrt()))
+            found = terms.middle[:, t - 2]
+        assert_close(found, nats.reshape(len(x), -1).sum(1), rtol=1e-6, atol=1e-8)
 
 
 def test_a_model_that_knows_the_data_pays_for_the_ends_alone():
@@ -192,6 +204,15 @@ def terms(x_0=X, *args, **options):
     return line_terms(lambda x, t: x, S, x_0, *args, **options)
 
 
+def FIRST(x, mean, var):
+    """A decoder that answers for one image."""
+    return log_density(x, mean, var)[:1]
+
+
+def SUMMED(x, mean, var):
+    return log_density(x, mean, var).sum(1)
+
+
 BAD = [
     bad("x_0 int", lambda: terms(X.long()), "x_0 must be a floating-point tensor", TypeError),
     bad("x_0 NaN", lambda: terms(X / 0), "x_0 must be finite"),
@@ -200,9 +221,11 @@ BAD = [
     bad("T 1", lambda: vlb_terms(lambda x, t: x, from_betas(0.1), X), "T must be at least 2"),
     bad("bound's sigma", lambda: terms(variance=0 * S.beta), "variance must be positive"),
     bad("bound's table", lambda: terms(variance=S.beta[1:]), r"variance .*\[11\], got \[10\]"),
+    bad("bound's list", lambda: terms(variance=[1.0] * 11), "variance .*got list", TypeError),
     bad("bound's model", lambda: vlb_terms(lambda x, t: x[:, None], S, X), "model must return"),
     bad("bound's NaN", lambda: vlb_terms(lambda x, t: x / 0, S, X), "eps_hat must be finite"),
-    bad("clip", lambda: terms(clip=0), "clip must be positive"),
+    bad("decoder [1, D]", lambda: terms(X[:, None], decoder=FIRST), r"log p .*\[3, 1\], got .1"),
+    bad("decoder [B]", lambda: terms(X[:, None], decoder=SUMMED), r"log p .*\[3, 1\], got .3.$"),
     bad("one sample", lambda: terms(X[:1]).standard_error, "needs 2 samples or more"),
 ]
 

@@ -149,6 +149,7 @@ def of_chain(variance=None, variance_1=None, schedule=S):
 BAD = [
     bad("wide noise", lambda: of_chain(None, 16.0), "farther"),
     bad("chain table", lambda: of_chain(S.beta[1:]), r"table \[T \+ 1\] = \[11\].*got \[10\]"),
+    bad("chain list", lambda: of_chain([0.1] * 11), "variance must be a table .*list", TypeError),
     bad("chain 0", lambda: of_chain(0 * S.beta), r"positive at t = 2\.\.T"),
     bad("chain var 0", lambda: of_chain(None, 0.0), "variance_1 must be positive .*got 0"),
     bad("chain var NaN", lambda: of_chain(None, NAN), "variance_1 must be positive .*nan"),

@@ -20,8 +20,6 @@ from ddpm_lite.schedule import cosine_schedule, linear_schedule
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
-# the decoder of 8-bit images
-
 LEVELS = 2 * torch.arange(256, dtype=torch.float64) / 255 - 1
 
 
@@ -109,8 +107,12 @@ BAD = [
     bad("no levels", lambda: vlb_terms(lambda x, t: x, S, X), "x must have the 256 levels"),
     bad("beyond 1", lambda: discretised_gaussian(LEVELS + 2 / 255, 0, 1), r"to 1\.00784"),
     bad("below -1", lambda: discretised_gaussian(LEVELS - 2 / 255, 0, 1), r"from -1\.00784"),
-    bad("NaN level", lambda: discretised_gaussian(LEVELS * math.nan, 0, 1), "256 levels.*nan"),
+    bad("NaN level", lambda: discretised_gaussian(LEVELS * math.nan, 0, 1), "x must be finite"),
     bad("0..255", lambda: discretised_gaussian(127.5 * (LEVELS + 1), 0, 1), "use data.to_unit"),
+    bad("no pixel", lambda: discretised_gaussian(LEVELS[:0], 0, 1), "x must hold pixels"),
+    bad("ints", lambda: discretised_gaussian(torch.arange(256), 0, 1), "x must be a f", TypeError),
+    bad("half", lambda: discretised_gaussian(LEVELS.half(), 0, 1), "256 levels .*torch.float16"),
+    bad("level's var NaN", lambda: discretised_gaussian(LEVELS, 0, math.nan), "var must"),
     bad("level's var", lambda: discretised_gaussian(LEVELS, 0, 0.0), "var must be positive"),
     bad("dims", lambda: bits_per_dim(1.0, 0), "dims must be at least 1 "),
 ]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
-from ddpm_lite.networks import MLP, Denoiser
+from ddpm_lite.networks import MLP, Denoiser, UNet, UNetConfig
 from ddpm_lite.prediction import predict_x_0, to_v
 from ddpm_lite.schedule import linear_schedule
 
@@ -25,6 +25,11 @@ class Says(nn.Module):
     def forward(self, x_t, t, y=None):
         self.asked = x_t, t, y
         return self.answer
+
+
+class Sine(nn.Module):
+    def forward(self, x_t, t, y=None):
+        return (2 * x_t).sin()
 
 
 @given(cases())
@@ -54,6 +59,42 @@ def test_the_network_is_asked_as_the_model_is():
     assert net.asked[0] is x_t and net.asked[1] is t and net.asked[2] is y
 
 
+def test_a_model_takes_real_times_and_answers_at_the_whole_ones_alike():
+    net = UNet(UNetConfig(size=4, patch=1, width=8, multipliers=(1,), blocks=1, embedding=8))
+    x, model = normal(2, 1, 4, 4).float(), Denoiser(net, linear_schedule(), "v").eval()
+    with torch.no_grad():
+        whole = model(x, torch.tensor([400, 7]))
+        assert torch.equal(model(x, torch.tensor([400.0, 7.0])), whole)
+        assert model(x, torch.tensor([400.5, 0.25])).isfinite().all()
+
+
+@pytest.mark.parametrize("output", ["x_0", "eps", "v"])
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_network_that_hides_its_slope_is_named_where_it_is_asked_for(output, off):
+    """x_t has its own part in eps_hat: a divergence would look complete, and be wrong by nats."""
+    net = Sine()
+    model, x_t, t = Denoiser(net, SCHEDULE, output), normal(3).requires_grad_(), torch.arange(1, 4)
+    seen = torch.autograd.grad(model(x_t, t).sum(), x_t)[0]
+    step = 1e-6
+    with torch.no_grad():
+        slope = (model(x_t + step, t) - model(x_t - step, t)) / (2 * step)
+    assert_close(seen, slope, rtol=1e-6, atol=1e-6)
+    net.forward = off()(net.forward)
+    with pytest.raises(ValueError, match="must be differentiable"):
+        model(x_t, t)
+    assert model(x_t.detach(), t).shape == (3,)
+    with torch.no_grad():
+        assert model(x_t, t).shape == (3,)
+
+
+def test_a_network_of_no_slope_is_a_model():
+    """As `Says`: frozen, it returns the same whatever x_t; eps_hat moves with x_t all the same."""
+    x_t, t = normal(3).requires_grad_(), torch.arange(1, 4)
+    model = Denoiser(Says(normal(3, seed=1)), SCHEDULE, "v")
+    (slope,) = torch.autograd.grad(model(x_t, t).sum(), x_t)
+    assert_close(slope, (1 - SCHEDULE.alpha_bar[t]).sqrt(), rtol=1e-12, atol=1e-12)
+
+
 def test_its_weights_are_the_networks():
     model = Denoiser(MLP(T=10), SCHEDULE)
     assert model.output == "eps"
@@ -68,7 +109,12 @@ def test_an_answer_that_is_not_finite_is_named(output, value):
         model(normal(2), torch.tensor([1, 10]))
 
 
+X, T3 = normal(3), torch.tensor([1, 5, 10])
 BAD = [
+    bad(
+        "shape", lambda: Denoiser(Says(X[:1]), SCHEDULE, "v")(X, T3), "v must have the shape of x_t"
+    ),
+    bad("t 0", lambda: Denoiser(Says(X), SCHEDULE, "x_0")(X, T3 - 1), "t must lie in .*clean data"),
     bad("output", lambda: Denoiser(MLP(), SCHEDULE, "score"), "one of x_0, eps, v, got 'score'"),
     bad("none", lambda: Denoiser(MLP(), SCHEDULE, None), "one of x_0, eps, v, got None"),
 ]

@@ -17,7 +17,7 @@ from ddpm_lite.gaussian import log_density
 from ddpm_lite.metrics import ks, w1_density
 from ddpm_lite.mixture import GaussianMixture, two_modes
 from ddpm_lite.posterior import posterior
-from ddpm_lite.sampling import beta_tilde_variance, ddim_step, ddpm_step, sample
+from ddpm_lite.sampling import beta_tilde_variance, ddim_step, ddpm_step, last, sample
 from ddpm_lite.schedule import constant_schedule, cosine_schedule, linear_schedule
 from ddpm_lite.times import timestep_grid
 
@@ -27,9 +27,6 @@ IN_PLANE = GaussianMixture([0.2, 0.5, 0.3], [[-1.0, 0.5], [1.5, 1.0], [0.0, -2.0
 
 def total(x, density):
     return float(density.sum() * (x[1] - x[0]))
-
-
-# the reverse step without x_0
 
 
 @given(mixtures(), floats(-3, 3), st.integers(1, 12))
@@ -62,9 +59,6 @@ def test_reverse_density_averaged_over_x_t_is_the_law_one_step_earlier(t):
     )
     expected = mixture.diffused(schedule, t - 1).log_prob(x_s).exp()
     assert_close(averaged, expected, rtol=1e-9, atol=1e-11)
-
-
-# densities pushed on a grid
 
 
 @given(mixtures(), floats(-1, 1), floats(-1, 1), st.one_of(st.just(0.0), floats(0.05, 1)))
@@ -122,10 +116,10 @@ STEPS = [
 def test_sampled_density_against_dense_quadrature(step):
     schedule, mixture, x = linear_schedule(40, 0.005, 0.2), two_modes(0.3), grid(n=2048)
     density = sampled_density(mixture.denoiser(schedule), schedule, x, step, steps=4)
-    before, last = dense(mixture, schedule, x, step, 4)
+    before, final = dense(mixture, schedule, x, step, 4)
     assert_close(total(x, density), 1.0, rtol=1e-9, atol=0)
     for f in (torch.square, torch.sin, torch.sigmoid, lambda v: torch.exp(-((v - 2) ** 2))):
-        assert_close(total(x, density * f(x)), total(x, before * f(last)), rtol=1e-6, atol=1e-6)
+        assert_close(total(x, density * f(x)), total(x, before * f(final)), rtol=1e-6, atol=1e-6)
 
 
 @given(floats(-2, 2), floats(0.3, 1.5), schedules(12), st.data())
@@ -159,15 +153,8 @@ def test_sampled_density_is_the_law_of_sample(step):
     model = mixture.denoiser(schedule)
     density = sampled_density(model, schedule, x, step, steps=8)
     cdf = (density.cumsum(0) * (x[1] - x[0])).numpy()
-    *_, (_, x_0, _) = sample(
-        model,
-        schedule,
-        (10_000,),
-        step,
-        steps=8,
-        generator=torch.Generator().manual_seed(0),
-        dtype=torch.float64,
-    )
+    options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    x_0 = last(sample(model, schedule, (10_000,), step, 8, **options))
     statistic, p_value = ks(x_0, lambda v: np.interp(v, x.numpy() + float(x[1] - x[0]) / 2, cdf))
     assert p_value > 0.01, statistic
 
@@ -189,6 +176,21 @@ def test_sampled_density_walks_the_times_that_it_is_given():
     assert_close(sampled_density(model, schedule, x, ddpm_step, times[1:], first), whole, **EXACT)
     every = sampled_density(model, schedule, x, ddpm_step, timestep_grid(40, 5))
     assert torch.equal(every, sampled_density(model, schedule, x, ddpm_step, 5))
+
+
+def test_a_density_may_come_in_lower_precision():
+    """The grid is float64; a density, a map and a model may be less exact."""
+    x, schedule = grid(n=1024), linear_schedule(10)
+    p = two_modes().log_prob(x).exp()
+    exact = push_density(x, p, 0.9 * x, 0.3)
+    found = push_density(x, p.float(), (0.9 * x).float(), 0.3)
+    assert found.dtype == torch.float64
+    assert_close(found, exact, rtol=0, atol=1e-4)
+    model = two_modes().denoiser(schedule)
+    exact = sampled_density(model, schedule, x, steps=3, initial=log_density(x, 0.0, 1.0).exp())
+    single = sampled_density(lambda x, t: model(x, t).float(), schedule, x, steps=3,
+                             initial=log_density(x, 0.0, 1.0).exp().float())  # fmt: skip
+    assert_close(single, exact, rtol=0, atol=1e-4)
 
 
 @given(mixtures(), schedules(6))
@@ -219,6 +221,15 @@ M, LINE = two_modes(), grid(n=64)
 P, MODEL, NAN = M.log_prob(LINE).exp(), M.denoiser(S), math.nan
 
 
+STEP = LINE[1] - LINE[0]
+COUNTS = torch.zeros(64).long()
+COUNTS[32] = 1
+
+
+def of_model(model):
+    return sampled_density(model, S, LINE, steps=2)
+
+
 def density(x=LINE, steps=2, initial=None):
     return sampled_density(MODEL, S, x, steps=steps, initial=initial)
 
@@ -236,6 +247,13 @@ BAD = [
     bad("narrow", lambda: density(grid(-1, 1, 64)), "initial .*mass 1 .*0.69.*wider"),
     bad("coarse", lambda: density(grid(n=6)), "initial .*mass 1 .*finer grid"),
     bad("initial", lambda: density(initial=2 * P), "initial .*mass 1 .*got 2"),
+    bad("initial [1]", lambda: density(initial=P[:1] * 0 + 1 / STEP), "density must have"),
+    bad("initial 2-D", lambda: density(initial=P[:, None]), r"density must have the shape of x"),
+    bad("model [n, 1]", lambda: of_model(lambda x, t: x[:, None]), r"return eps_hat .*\[64, 1\]"),
+    bad("model NaN", lambda: of_model(lambda x, t: x / 0), "eps_hat must be finite"),
+    bad("push int", lambda: push_density(LINE, COUNTS, LINE, 1.0), "density must be", TypeError),
+    bad("push NaN std", lambda: push_density(LINE, P, LINE, NAN), "std must be .* got nan"),
+    bad("push [n, 1]", lambda: push_density(LINE[:, None], P, P, 1.0), "x must be an even, rising"),
     bad("initial NaN", lambda: density(initial=P * NAN), "initial must have mass 1 .*got nan"),
     bad("steps", lambda: density(steps=11), r"steps .*1\.\.T = 10, got 11"),
     bad("float32", lambda: density(LINE.float()), "x .*float64 grid: make it", TypeError),

@@ -1,15 +1,28 @@
 """The simple loss, its weights, and the batches that it is computed on."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, cases, check_bad, floats, from_betas, normal, numbers, schedules
+from strategies import (
+    bad,
+    cases,
+    check_bad,
+    floats,
+    from_betas,
+    generator,
+    normal,
+    numbers,
+    schedules,
+)
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
 from ddpm_lite.gaussian import kl
-from ddpm_lite.loss import eps_weight, simple_loss, x_0_weight
+from ddpm_lite.loss import denoising, eps_weight, simple_loss, x_0_weight
 from ddpm_lite.posterior import posterior
 from ddpm_lite.prediction import predict_x_0
 from ddpm_lite.schedule import linear_schedule
@@ -53,6 +66,10 @@ def test_loss_trains_the_model_through_autograd():
     assert_close(a.grad, torch.zeros_like(a), rtol=0, atol=1e-14)
 
 
+def sine(x, t):
+    return (2 * x).sin()
+
+
 def variances(schedule):
     return [schedule.beta, schedule.beta_tilde, (schedule.beta + schedule.beta_tilde) / 2]
 
@@ -89,11 +106,105 @@ def test_float32_table_and_model():
     assert loss.dtype == torch.float32 and loss > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_loss_has_the_dtype_of_the_data(dtype):
+    schedule, t, (x_0, eps) = linear_schedule(10), torch.arange(1, 11), normal(2, 10, 3).to(dtype)
+    found = simple_loss(sine, schedule, x_0, t, eps, schedule.snr)
+    exact = simple_loss(sine, schedule, x_0.double(), t, eps.double(), schedule.snr)
+    assert found.dtype == dtype
+    assert_close(found.double(), exact, rtol=50 * torch.finfo(dtype).eps, atol=0)
+
+
+# the batches
+
+
+def some(n, generator):
+    """Data and its labels: the label is the sign of the first coordinate."""
+    x_0 = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return x_0, (x_0[:, 0] > 0).long()
+
+
+def test_a_batch_is_all_that_is_random_and_its_loss_the_simple_one():
+    schedule, model = linear_schedule(7), sine
+    for weight in (None, schedule.beta):
+        draw, loss = denoising(lambda n, g: some(n, g)[0], schedule, weight)
+        batch = draw(9, generator(3))
+        for ours, theirs in zip(batch, draw(9, generator(3)), strict=True):
+            assert torch.equal(ours, theirs)
+        x_0, t, eps = batch
+        assert torch.equal(x_0, some(9, generator(3))[0])
+        assert t.shape == (9,) and t.dtype == torch.int64 and eps.shape == (9, 2)
+        assert torch.equal(loss(model, *batch), simple_loss(model, schedule, x_0, t, eps, weight))
+
+
+def test_t_and_eps_are_those_of_algorithm_1():
+    """t uniform in 1..T, eps standard normal, all independent of the data."""
+    x_0, t, eps = denoising(lambda n, g: some(n, g)[0], linear_schedule(100))[0](
+        10_000, generator()
+    )
+    counts = t.bincount(minlength=101)
+    assert counts[0] == 0 and len(counts) == 101
+    assert abs(((counts[1:] - 100) ** 2 / 100).sum() - 99) < 4 * math.sqrt(2 * 99)
+    assert abs(eps.mean()) < 4 / 20_000**0.5 and abs(eps.var() - 1) < 4 * (2 / 20_000) ** 0.5
+    assert abs((x_0 * eps).mean()) < 4 / 20_000**0.5
+
+
+def test_labels_go_with_their_samples_to_the_model_and_a_loss_may_be_given():
+    schedule, told = linear_schedule(7), []
+
+    def model(x_t, t, y):
+        return x_t * y[:, None]
+
+    def mine(asked, *rest):
+        told.append(rest)
+        return simple_loss(asked, *rest)
+
+    draw, loss = denoising(some, schedule, schedule.beta, loss=mine)
+    x_0, t, eps, y = draw(50, generator())
+    assert torch.equal(y, (x_0[:, 0] > 0).long())
+    expected = simple_loss(partial(model, y=y), schedule, x_0, t, eps, schedule.beta)
+    assert torch.equal(loss(model, x_0, t, eps, y), expected)
+    assert told[0][0] is schedule and told[0][-1] is schedule.beta
+
+
+def times_of(T, batch, steps):
+    """The t of each of so many stratified batches: [steps, batch]."""
+    draw, _ = denoising(lambda n, g: some(n, g)[0], linear_schedule(T), stratified=True)
+    draws = generator(batch)
+    return torch.stack([draw(batch, draws)[1] for _ in range(steps)])
+
+
+@given(T=st.integers(1, 40), batch=st.integers(1, 40))
+def test_stratified_times_are_one_in_each_part(T, batch):
+    """Of batch equal parts of the line from 0 to T, part k meets the unit from t_k - 1 to t_k."""
+    t, k = times_of(T, batch, 1), torch.arange(batch)
+    assert t.dtype == torch.int64 and t.min() >= 1 and t.max() <= T
+    assert ((t - 1) * batch < (k + 1) * T).all() and (t * batch > k * T).all()
+    if T % batch == 0:
+        assert torch.equal((t - 1) * batch // T, k.expand_as(t))
+
+
+@pytest.mark.parametrize(("T", "batch"), [(10, 10), (10, 7), (5, 8), (12, 4)])
+def test_stratified_times_are_uniform_all_together(T, batch):
+    """And closer to it than independent ones: their chi square is not larger."""
+    counts = times_of(T, batch, 200).flatten().bincount(minlength=T + 1)[1:]
+    expected = 200 * batch / T
+    assert ((counts - expected) ** 2 / expected).sum() < (T - 1) + 4 * math.sqrt(2 * T)
+    if batch % T == 0:
+        assert (counts == expected).all()
+
+
 S, X, T3 = linear_schedule(10), normal(3), torch.tensor([1, 5, 10])
 
 
 def loss(model=lambda x, t: x, x_0=X, t=T3, eps=X, weight=None):
     return simple_loss(model, S, x_0, t, eps, weight)
+
+
+def drawn(draw):
+    """The loss of a batch of 3."""
+    batches, loss = denoising(draw, S)
+    return loss(sine, *batches(3, generator()))
 
 
 BAD = [
@@ -102,10 +213,16 @@ BAD = [
     bad("eps", lambda: loss(eps=X[:2]), r"eps must have the shape of x_0, \[3\], got \[2\]"),
     bad("NaN", lambda: loss(x_0=X / 0), "x_0 must be finite, got NaN or infinity"),
     bad("empty", lambda: loss(x_0=X[:0], t=T3[:0], eps=X[:0]), "the batch is empty"),
-    bad("model", lambda: loss(lambda x, t: x[:, None]), r"model must return \[3\].*got \[3, 1\]"),
+    bad("model", lambda: loss(lambda x, t: x[:, None]), r"model must return .*\[3\], got \[3, 1\]"),
     bad("weight short", lambda: loss(weight=torch.ones(5)), r"weight .*\[11\], got \[5\]"),
     bad("weight long", lambda: loss(weight=torch.ones(12)), r"weight must be a table .*got \[12\]"),
     bad("weight 0-D", lambda: loss(weight=torch.ones(())), r"weight must be a table .*got \[\]"),
+    bad("weight list", lambda: loss(weight=[1.0] * 11), "weight must be a table.*list", TypeError),
+    bad("draw none", lambda: drawn(lambda n, g: X[:0]), r"x_0 must be a batch .*got \[0\]"),
+    bad("draw int", lambda: drawn(lambda n, g: T3), "x_0 must be a float.*convert it", TypeError),
+    bad("draw array", lambda: drawn(lambda n, g: X.numpy()), "x_0 must be .*ndarray", TypeError),
+    bad("draw weight", lambda: denoising(some, S, S.beta[1:]), r"weight must be .*\[11\], got .10"),
+    bad("draw few", lambda: drawn(lambda n, g: X[:2]), "one entry per sample"),
     bad("variance", lambda: eps_weight(S, S.beta[1:]), r"variance .*= \[11\], got \[10\]"),
     bad("variance 0", lambda: eps_weight(S, 0 * S.beta), r"variance .*at t = 2\.\.T, got 0"),
     bad("variance NaN", lambda: x_0_weight(S, S.beta / 0 * 0), "variance must be positive .*nan"),

@@ -1,7 +1,5 @@
 """What a classifier sees in images, and images compared pixel by pixel."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +17,6 @@ from ddpm_lite.metrics import (
     probabilities,
     variety,
 )
-from ddpm_lite.mixture import GaussianMixture
 from ddpm_lite.networks import Classifier
 
 # ---- two sets of features ------------------------------------------------------------------------
@@ -47,6 +44,15 @@ def test_a_classifier_sees_every_image_once_in_batches_of_any_size():
         assert_close(found, model.features(x).detach(), rtol=1e-4, atol=1e-5)
         assert_close(probabilities(model, DIGITS, batch), model(x).softmax(1).detach())
     assert features(model.double(), DIGITS).dtype == torch.float64
+
+
+def test_an_image_of_one_channel_may_say_so():
+    """[N, 1, 28, 28] is what [N, 28, 28] is, for every measure of images."""
+    model, told = classifier(), DIGITS[:, None]
+    assert torch.equal(features(model, told), features(model, DIGITS))
+    assert accuracy(model, told, LABELS) == accuracy(model, DIGITS, LABELS)
+    assert variety(told, LABELS % 2) == variety(DIGITS, LABELS % 2)
+    assert torch.equal(neighbours(told, DIGITS)[1], neighbours(DIGITS, DIGITS)[1])
 
 
 def test_accuracy_counts_the_labels_that_are_read():
@@ -109,18 +115,19 @@ def test_large_sets_are_taken_in_slices(monkeypatch):
     """Rows come some at a time; where the slices end changes nothing."""
     whole, real, fake = neighbours(DIGITS, DIGITS, k=3), normal(40, 3), normal(30, 3, seed=1)
     shares, spread = precision_recall(real, fake), variety(DIGITS, LABELS % 2)
-    monkeypatch.setattr("ddpm_lite.metrics.SLICE", 100)
+    monkeypatch.setattr("ddpm_lite.metrics.images.SLICE", 100)
     for a, b in zip(neighbours(DIGITS, DIGITS, k=3), whole, strict=True):
         assert torch.equal(a, b)
     assert precision_recall(real, fake) == shares
     assert_close(variety(DIGITS, LABELS % 2), spread, rtol=1e-12, atol=0)
 
 
-X, F, NAN = normal(3), normal(5, 3), math.nan
-PLANE = GaussianMixture([1], [[0, 0]], [1])
 BAD = [
     bad("floats", lambda: variety(DIGITS / 2, LABELS), r"images must be uint8 .*float32"),
-    bad("channel", lambda: features(classifier(), DIGITS[:, None]), r"got torch.uint8 \[40, 1, 28"),
+    bad("flat", lambda: features(classifier(), DIGITS[0]), r"got torch.uint8 \[28, 28\]"),
+    bad(
+        "array", lambda: variety(DIGITS.numpy(), LABELS), "images must be a tensor", TypeError
+    ),
     bad("none", lambda: features(classifier(), DIGITS[:0]), r"N >= 1, got .*\[0, 28, 28\]"),
     bad("training", lambda: features(classifier().train(), DIGITS), r"call its eval\(\) first"),
     bad("labels", lambda: accuracy(classifier(), DIGITS, LABELS[:3]), r"\[40\], one.*\[3\]"),

@@ -106,23 +106,62 @@ def test_points_may_carry_gradients_and_have_any_layout():
     assert ks(a.clone().requires_grad_(), stats.norm.cdf) == ks(a.contiguous(), stats.norm.cdf)
 
 
-X, F, NAN = normal(3), normal(5, 3), math.nan
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64])
+def test_points_of_any_dtype_are_those_in_float64(dtype):
+    a, b = (10 * normal(30)).to(dtype), (10 * normal(20, seed=1)).to(dtype)
+    assert w1(a, b) == w1(a.double(), b.double())
+    assert ks(a, stats.norm.cdf) == ks(a.double(), stats.norm.cdf)
+    x = torch.arange(-9, 10)  # an even grid of whole numbers
+    p, q = (log_density(x.double(), m, 4.0).exp() for m in (0.0, 1.0))
+    assert w1_density(x, p, q) == w1_density(x.double(), p, q)
+    single = w1_density(x.to(dtype), p.float(), q.float())
+    assert_close(single, w1_density(x.double(), p, q), rtol=1e-5, atol=0)
+
+
+def test_a_mixture_cdf_reaches_from_0_to_1_where_the_weights_underflow_nearly():
+    cdf = mixture_cdf(GaussianMixture([1e308, 1e308], [-1.0, 1.0], [0.5, 0.5]))
+    assert_close(cdf(np.array([-9.0, 0.0, 9.0])).tolist(), [0.0, 0.5, 1.0], rtol=0, atol=1e-12)
+
+
+X, NAN, LINE = normal(3), math.nan, grid(n=64)
+OFF = torch.cat([LINE[:9], LINE[9:10] + 1e-3, LINE[10:]])
 PLANE = GaussianMixture([1], [[0, 0]], [1])
 BAD = [
     bad("heavy tails", lambda: quantiles(stats.cauchy.cdf, 1000), "raise it"),
     bad("far away", lambda: quantiles(stats.norm(500).cdf, 3), "raise it"),
     bad("no law", lambda: quantiles(lambda x: x * math.nan, 3), "raise it"),
-    bad("a empty", lambda: w1(X[:0], X), r"a must be a tensor of points \[n\] .*got \[0\]"),
-    bad("b 2-D", lambda: w1(X, X[:, None]), r"b must be a tensor of points \[n\] .*got \[3, 1\]"),
+    bad("a empty", lambda: w1(X[:0], X), r"a must be a tensor of points \[n\] .*float64 \[0\]"),
+    bad(
+        "b 2-D",
+        lambda: w1(X, X[:, None]),
+        r"b must be a tensor of points .* \[3, 1\]",
+    ),
     bad("a list", lambda: w1([1.0], X), "a must be a tensor of points .*got list"),
     bad("b NaN", lambda: w1(X, X * NAN), "b must be finite, got NaN or infinity: look at"),
     bad("density p", lambda: w1_density(X, X[:2], X), r"p and q must .*\[3\], got \[2\] and \[3\]"),
     bad("density 1", lambda: w1_density(X[:1], X[:1], X[:1]), r"p and q .*\[1\]"),
+    bad(
+        "uneven", lambda: w1_density(LINE**3, LINE, LINE), "x must be an even, rising grid"
+    ),
+    bad("falling", lambda: w1_density(-LINE, LINE, LINE), "x must be an even, rising grid"),
+    bad("still", lambda: w1_density(0 * LINE, LINE, LINE), "x must be an even, rising grid"),
+    bad("one off", lambda: w1_density(OFF, LINE, LINE), "x must be an even, rising grid"),
+    bad("x 2-D", lambda: w1_density(LINE[None], LINE, LINE), r"x must be .*\[n\].*\[1, 64\]"),
+    bad("p complex", lambda: w1_density(LINE, LINE * 1j, LINE), "p must be a .*complex128"),
+    bad("quantile 2.5", lambda: quantiles(stats.norm.cdf, 2.5), "n must be a whole .* got 2.5"),
     bad("density NaN", lambda: w1_density(X, X, X * NAN), "q must be finite, got NaN"),
-    bad("ks empty", lambda: ks(X[:0], stats.norm.cdf), r"a must be a tensor .*got \[0\]"),
+    bad(
+        "ks empty",
+        lambda: ks(X[:0], stats.norm.cdf),
+        r"a must be a tensor .* \[0\]",
+    ),
     bad("ks inf", lambda: ks(X / 0, stats.norm.cdf), "a must be finite, got NaN or infinity"),
     bad("plane", lambda: mixture_cdf(PLANE), "mixture must be on the line, got 2 dimensions"),
-    bad("no quantile", lambda: quantiles(stats.norm.cdf, 0), "n must be at least 1, got 0"),
+    bad(
+        "no quantile",
+        lambda: quantiles(stats.norm.cdf, 0),
+        "n must be a whole number .* got 0",
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from strategies import bad, check_bad, floats, mixtures, normal, numbers, schedules
+from strategies import bad, check_bad, floats, generator, mixtures, normal, numbers, schedules
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -21,8 +21,6 @@ from ddpm_lite.schedule import linear_schedule
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 IN_PLANE = GaussianMixture([0.2, 0.5, 0.3], [[-1.0, 0.5], [1.5, 1.0], [0.0, -2.0]], [0.3, 0.6, 1.1])
-
-# the mixture itself
 
 
 @given(mixtures())
@@ -83,9 +81,6 @@ def test_two_modes_is_the_books_mixture():
     assert mixture.means[0] == 1
 
 
-# what diffusion does to it
-
-
 @given(mixtures(), schedules(), st.data())
 def test_diffused_density_is_the_convolution(mixture, schedule, data):
     """q(x_t) = integral of q(x_0) q(x_t | x_0) over x_0, on a grid."""
@@ -111,9 +106,6 @@ def test_diffused_is_the_law_of_q_sample_of_samples():
     between = mixture.diffused(schedule, 400.5).means
     assert mixture.diffused(schedule, 401).means[1] < between[1]
     assert between[1] < mixture.diffused(schedule, 400).means[1]
-
-
-# the denoiser
 
 
 @given(mixtures(), schedules(), st.data())
@@ -206,7 +198,7 @@ def test_far_points_small_types_and_layouts():
     x = normal(6)[::2]
     exact = mixture.eps(schedule, x, t)
     assert torch.equal(exact, mixture.eps(schedule, x.contiguous(), t))
-    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
+    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
         x_t = x.to(dtype)
         for result, reference in (
             (mixture.eps(schedule, x_t, t), mixture.eps(schedule, x_t.double(), t)),
@@ -218,7 +210,41 @@ def test_far_points_small_types_and_layouts():
             assert_close(result.double(), reference, rtol=rounding, atol=1e-30)
 
 
-# bad input
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [([1e308, 1e308], [0.5, 0.5]), ([3e-320, 1e-320], [0.75, 0.25]), ([1e-300, 1], [1e-300, 1])],
+    ids=str,
+)
+def test_weights_of_any_size_are_shares(weights, shares):
+    """Also where their sum is no float64, and after a diffusion."""
+    mixture = GaussianMixture(weights, [-2.0, 2.0], [0.5, 0.5])
+    assert_close(mixture.weights, numbers(*shares), rtol=1e-3, atol=0)  # 1e-320 has three digits
+    diffused = mixture.diffused(linear_schedule(), 400)
+    assert torch.equal(diffused.weights, mixture.weights)
+    assert (
+        diffused.log_prob(numbers(0.5)).isfinite()
+        and mixture.sample(5, generator()).isfinite().all()
+    )
+
+
+@pytest.mark.parametrize("std", [1e-150, 1e150])
+def test_the_smallest_and_the_largest_modes_are_safe(std):
+    schedule, t = linear_schedule(), torch.tensor([1, 1000])
+    mixture, x = GaussianMixture([1, 1], [-1.0, 1.0], [std, std]), numbers(-0.9, 2)
+    for found in (mixture.eps(schedule, x, t), mixture.x_0(schedule, x, t)):
+        assert found.isfinite().all()
+    expected = x / schedule.alpha_bar[t].sqrt() if std > 1 else numbers(-1, 1)
+    if std < 1:  # two points: the nearer one, or tanh where the noise has joined them
+        expected = (x * schedule.alpha_bar[t].sqrt() / (1 - schedule.alpha_bar[t])).tanh()
+    assert_close(mixture.x_0(schedule, x, t), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_numbers_of_any_type_make_a_mixture():
+    plain = GaussianMixture([1.0, 3.0], [-2.0, 2.0], [1.0, 2.0])
+    for make in (np.array, torch.tensor, tuple, list):
+        other = GaussianMixture(make([1, 3]), make([-2, 2]), make([1, 2]))
+        assert repr(other) == repr(plain)
+
 
 mix = GaussianMixture
 
@@ -234,6 +260,12 @@ BAD = [
     bad("stds", lambda: mix([1, 1], [1, 2], [1]), r"stds .*per component, got 2, 2.*\[1\]"),
     bad("weight 0", lambda: mix([1, 0], [1, 2], [1, 1]), r"weights .*positive.*1.0, 0.0"),
     bad("weight inf", lambda: mix([1, math.inf], [1, 2], [1, 1]), "weights .*finite.*inf"),
+    bad("weights apart", lambda: mix([1e-300, 1e300], [1, 2], [1, 1]), "weights must be of like"),
+    bad("std 1e-320", lambda: mix([1], [1], [1e-320]), "stds in 1e-150..1e.150, where float64"),
+    bad("std 1e200", lambda: mix([1], [1], [1e200]), "stds in 1e-150.* got .* and .1e.200"),
+    bad("mean 1e200", lambda: mix([1], [1e200], [1]), "means must lie within 1e.150 of 0"),
+    bad("log_prob int", lambda: M.log_prob(T3), "x must be a floating.*int64", TypeError),
+    bad("x_t none", lambda: M.eps(S, X[:0], T3[:0]), "the batch is empty"),
     bad("std < 0", lambda: mix([1], [1], [-1]), r"stds must be positive.*got \[-1.0\]"),
     bad("std NaN", lambda: mix([1], [1], [NAN]), r"stds must be positive.*got \[nan\]"),
     bad("mean NaN", lambda: mix([1], [NAN], [1]), r"means must be finite, got \[nan\]"),

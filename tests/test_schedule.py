@@ -1,7 +1,9 @@
 """Schedules: the tables, their laws, and what is gathered from them."""
 
+import copy
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -82,6 +84,25 @@ def test_schedule_is_frozen_and_owns_its_table():
     with pytest.raises(dataclasses.FrozenInstanceError):
         schedule.beta = table
     assert repr(schedule) == "NoiseSchedule(T=2, alpha_bar_T=0.72)"
+
+
+def test_schedules_are_on_the_cpu_whatever_the_default_device():
+    """A model is built on the meta device before its weights are read: its schedule is numbers."""
+    with torch.device("meta"):
+        made = linear_schedule(9), cosine_schedule(9), constant_schedule(9, 0.1)
+        fewer = [schedule.respaced(3) for schedule in made]
+    for schedule in (*made, *fewer):
+        for table in ("beta", "alpha", "alpha_bar", "snr", "beta_tilde"):
+            assert getattr(schedule, table).device.type == "cpu"
+            assert getattr(schedule, table).dtype == torch.float64
+
+
+def test_a_copied_schedule_is_the_schedule():
+    """As `training.train` copies the model around it."""
+    schedule = linear_schedule(9)
+    for copied in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+        for table in ("beta", "alpha", "alpha_bar", "snr", "beta_tilde"):
+            assert torch.equal(getattr(copied, table), getattr(schedule, table))
 
 
 def test_huge_T_keeps_its_laws():
@@ -169,8 +190,6 @@ def test_complement_before_the_cast_keeps_float32_exact_at_t_1():
 # bad input
 
 TABLE = linear_schedule(10).alpha_bar
-
-
 X = normal(3)
 T3 = torch.tensor([1, 2, 3])
 BAD = [
@@ -206,6 +225,7 @@ BAD = [
     bad("scales NaN", lambda: scales(linear_schedule(2), X * math.nan, X), r"\(0, 2\], got nan"),
     bad("s < 0", lambda: scales(linear_schedule(9), X - 9, X, 0, "s"), r"s must lie in \[0, 9\]"),
     bad("scales int32", lambda: scales(linear_schedule(9), T3.int(), X), "t.long", TypeError),
+    bad("scales int", lambda: scales(linear_schedule(9), T3, T3), "like must be", TypeError),
     bad("at t -1", lambda: at(TABLE, T3 - 2, X), r"t must lie in 0\.\.10, got values from -1"),
     bad("at t 11", lambda: at(TABLE, T3 + 8, X), r"t must lie in 0\.\.10, got .* to 11"),
     bad("at like int", lambda: at(TABLE, T3, T3), "like must be a float.*like.float", TypeError),

@@ -150,9 +150,8 @@ def test_steps_back_are_what_they_say(case, data):
     assert torch.equal(corrected, langevin)
 
 
-X, T3 = normal(3), torch.tensor([1, 5, 10])
+X, T3, N = normal(3), torch.tensor([1, 5, 10]), normal(0)
 S = linear_schedule(10)
-MODEL = two_modes().denoiser(S)
 BAD = [
     bad(
         "shape of eps",
@@ -171,6 +170,14 @@ BAD = [
         ),
         "s must be below t in the whole batch",
     ),
+    bad("mixed", lambda: predictor_corrector_step(S, X, T3, T3.clamp(max=4), X, X), "whole batch"),
+    bad("elapsed int", lambda: elapsed(S, T3 - 1, T3, T3), "like must be a floating", TypeError),
+    bad("euler int", lambda: euler_step(S, T3, T3, T3 - 1, X, X), "like must be", TypeError),
+    bad("reverse int", lambda: reverse_sde_step(S, T3, T3, T3 - 1, X, X), "x_t must be", TypeError),
+    bad("reverse none", lambda: reverse_sde_step(S, N, T3[:0], T3[:0], N, N), "batch is empty"),
+    bad("reverse z", lambda: reverse_sde_step(S, X, T3, T3 - 1, X, X[:1]), "z must have the shape"),
+    bad("transition int", lambda: transition(S, T3, T3 - 1, T3), "x_s must be a float", TypeError),
+    bad("transition t", lambda: transition(S, X, T3 - 1, T3[:1]), "t must have one entry per sam"),
     bad("transition", lambda: transition(S, X, T3, T3 - 1), "s must be smaller than t"),
     bad("elapsed", lambda: elapsed(S, T3, T3 + 1, X), r"t must lie in 0\.\.10, got .* 11"),
     bad("forward z", lambda: forward_sde_step(S, X, T3 - 1, T3, X[:2]), "z must have the shape of"),
