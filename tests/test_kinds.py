@@ -1,4 +1,4 @@
-"""One loop for every kind of model: each learns, resumes bit for bit, and stops when it diverges."""
+"""One loop for every kind: each learns, resumes bit for bit, and stops when it diverges."""
 
 import copy
 import math

@@ -36,9 +36,9 @@ def run(
     """Train ``task`` in ``folder``, yielding (`Log`, seconds of training so far) as `train` does.
 
     Every ``save_every`` steps a checkpoint is written (the last two are kept) with a preview beside
-    it, and at the end ``model.safetensors``: the averaged weights alone, in float16. A log is
-    yielded before it is written: what the caller does with it is done again if the run is killed in
-    between. resume: go on from the newest checkpoint that is whole; ``task`` is then the one that
+    it (where that fails, a warning says why), and at the end ``model.safetensors``: the averaged
+    weights alone, in float16. A log is yielded before it is written: what the caller does with it
+    is done again if the run is killed in between. resume: go on from the newest checkpoint that is whole; ``task`` is then the one that
     it was made with, see `tasks.resumed`. start: begin with the weights of this model. Ctrl-C saves
     the state of the last log, and then goes on as KeyboardInterrupt. Raises CheckpointError when
     the folder holds another run, or none, is in use, or cannot be written to.
@@ -152,19 +152,19 @@ def _write(
     state: dict[str, Tensor],
     save: bool = False,
 ) -> None:
-    """One line of the log and, when it is time or ``save`` is asked for, checkpoint and preview."""
+    """A line of the log, when it is time a preview, and then or if ``save`` a checkpoint."""
     line = {"step": log.step, "loss": log.loss, "seconds": round(seconds, 1)}
-    log_line(folder, line)
     on_time = log.step % task.save_every == 0 or log.step == task.train.steps
+    if on_time:  # first: killed in the middle of it, the step comes again
+        try:
+            task.preview(log.ema, folder / f"samples-{log.step:07d}")
+        except Exception as error:  # whatever it is: a picture is not worth a run
+            warnings.warn(f"no preview of step {log.step}: {error}", stacklevel=2)
+    log_line(folder, line)
     if save or on_time:
         facts = {"kind": task.kind, "config": asdict(task), "commit": _commit(), **line}
         save_checkpoint(folder / f"checkpoint-{log.step:07d}.safetensors", state, facts)
         prune(folder, log.step)
-    if on_time:
-        try:
-            task.preview(log.ema, folder / f"samples-{log.step:07d}")
-        except OSError as error:
-            warnings.warn(f"no preview of step {log.step}: {error}", stacklevel=2)
 
 
 def _finish(folder: Path, steps: int) -> None:

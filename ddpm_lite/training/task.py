@@ -49,7 +49,7 @@ class Task(ABC):
         """What `training.train` asks for: ``draw`` and ``loss``, with the data on the device."""
 
     def preview(self, model: nn.Module, path: Path) -> None:  # noqa: B027
-        """Write something to look at while it trains, to ``path`` with a suffix. OSError if not."""
+        """Write something to look at while it trains, to ``path`` with a suffix."""
 
     def labels(self, asked: str | None, n: int | None) -> Tensor | int:
         """What `sample` is to draw: labels int64 [N], or how many where there are no classes.
