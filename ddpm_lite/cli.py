@@ -1,7 +1,7 @@
 """Train a model, draw with it, measure what it draws.
 
     ddpm-lite train [KIND [PRESET]] [--out FOLDER] [--train.steps 100 ...] [--resume]
-    ddpm-lite sample [--checkpoint digits] [--digits 0123456789] [--n 10] [--out digits.png]
+    ddpm-lite sample [--checkpoint digits] [--classes 0123456789] [--n 10] [--out samples.png]
     ddpm-lite evaluate [CHECKPOINT] [--n 10000] [--out results.json]
     ddpm-lite info [CHECKPOINT]
 
@@ -14,10 +14,10 @@ folder of a run. To train on eight GPUs:
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,14 +31,16 @@ import torch.distributed as dist
 import tyro
 from tqdm import tqdm
 
-from .files import check_writable, write_whole
-from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, in_turn, load_task, resumed
+from .data.mnist import DataError
+from .files import SavedElsewhere, check_writable, keep, write_whole
+from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, load_task, resumed
 from .tasks.evaluation import machine
 from .training import CheckpointError, Log, Task, find, load_checkpoint, newest, run
 from .training.distributed import chief, join, leave
+from .training.precision import memory_format
 
 T = TypeVar("T", bound=Task)
-TEN = "0123456789"
+Checkpoint = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[CHECKPOINT]")]
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class Train(Generic[T]):
     out: Path  # folder of the run
     resume: bool = False  # go on with the run in the folder, as it was configured
     start: str | None = None  # begin with the weights of this checkpoint, of the same network
-    device: str = "auto"  # cuda, cpu ...; auto: the first of these that works
+    device: str = "auto"  # cpu, cuda, cuda:1; auto: cuda if it is there
 
     def __call__(self, line: str) -> None:
         task: Task = self.task
+        if self.resume and self.start:
+            raise ValueError("--resume goes on with its own weights: leave out --start")
         step, device = 0, join(_device(self.device))
         if self.resume:
             if task not in [p for presets in PRESETS.values() for p in presets.values()]:
@@ -110,35 +114,41 @@ def _follow(logs: Iterator[tuple[Log, float]], task: Task, bar: tqdm) -> None:
 class Sample:
     """Draw samples: a picture (.png) or, with a .npz name, arrays."""
 
-    how: Annotated[Drawing, tyro.conf.arg(name="")] = Drawing()
-    digits: str = TEN  # which classes, where there are some: they come in turn
-    n: int | None = None  # how many (None: one of each)
-    out: Path = Path("digits.png")
+    how: Drawing = Drawing()
+    classes: Annotated[str | None, tyro.conf.arg(aliases=["--digits"])] = None
+    """which, where there are some: they come in turn (None: all)"""
+    n: int | None = None  # how many (None: one of each class)
+    out: Path = Path("samples.png")
     checkpoint: str = "digits"
-    device: str = "auto"
+    device: str = "auto"  # cpu, cuda, cuda:1; auto: cuda if it is there
 
     def __call__(self, line: str) -> None:
         if self.out.suffix.lower() not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz, got {self.out}")
-        labels = in_turn(self.digits, len(self.digits) if self.n is None else self.n)
         check_writable(self.out)
         task, model = load_task(self.checkpoint, _device(self.device))
-        parts = task.sample(_fast(model), self.how, labels)
-        samples = gathered(parts, len(labels), "sample")
-        rounds = -(-(len(labels) ** 0.5) // len(self.digits))  # of all classes, a row: about square
-        columns = int(rounds) * len(self.digits)
-        where = _keep(self.out, lambda path: task.write(path, samples, labels, columns))
-        _say(f"{where}: {len(labels)} samples, seed {self.how.seed}")
+        if (self.n or 0) > (most := task.most(self.out)):
+            raise ValueError(
+                f"n must be at most {most:,} for one {self.out.suffix}, got {self.n:,}: draw "
+                "several files, each with its own seed"
+            )
+        asked = task.labels(self.classes, self.n)
+        labels, n = (None, asked) if isinstance(asked, int) else (asked, len(asked))
+        samples = gathered(task.sample(_laid_out(model, self.how), self.how, asked), n, "sample")
+        classes = 1 if labels is None else len(labels.unique())
+        columns = classes * math.ceil(math.sqrt(n) / classes)  # about square, all rows alike
+        where = keep(self.out, lambda path: task.write(path, samples, labels, columns))
+        _say(f"{where}: {n} samples, seed {self.how.seed}")
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Measure a model, what it draws beside what is real: a JSON file."""
 
-    checkpoint: tyro.conf.Positional[str] = "digits"
-    asked: Annotated[Asked, tyro.conf.arg(name="")] = Asked()
+    checkpoint: Checkpoint = "digits"
+    asked: Asked = Asked()
     out: Path = Path("results.json")
-    device: str = "auto"
+    device: str = "auto"  # cpu, cuda, cuda:1; auto: cuda if it is there
 
     def __call__(self, line: str) -> None:
         start, images = time.perf_counter(), self.asked.images
@@ -151,7 +161,7 @@ class Evaluate:
         device = _device(self.device)
         task, model = load_task(self.checkpoint, device)
         facts = load_checkpoint(find(self.checkpoint)).facts
-        found = task.evaluate(_fast(model), self.asked)
+        found = task.evaluate(_laid_out(model, self.asked.how), self.asked)
         result = {
             "command": line,
             "checkpoint": {key: facts.get(key) for key in ("kind", "step", "loss", "commit")},
@@ -161,7 +171,7 @@ class Evaluate:
         }
         _show(found)
         text = json.dumps(result, indent=1) + "\n"
-        _say(f"all of it: {_keep(self.out, lambda path: write_whole(path, text.encode()))}")
+        _say(f"all of it: {keep(self.out, lambda path: write_whole(path, text.encode()))}")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -176,7 +186,7 @@ def _show(found: dict[str, Any]) -> None:
 class Info:
     """Say what a checkpoint holds: kind, size, parameters, and the facts of its training."""
 
-    checkpoint: tyro.conf.Positional[str] = "digits"
+    checkpoint: Checkpoint = "digits"
 
     def __call__(self, line: str) -> None:
         path = find(self.checkpoint)
@@ -189,27 +199,33 @@ COMMANDS = {"train": Train, "sample": Sample, "evaluate": Evaluate, "info": Info
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0; 1 when the disk or the training failed; 2 when
-    something else must be asked for; 130 after Ctrl-C."""
+    """Run one command. Returns the exit code: 0; 1 when the disk, the memory or the training
+    failed; 2 when something else must be asked for; 130 after Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(_help())
         return 0 if args else 2
+    told: list[Warning | str] = []
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        told.append(message)
+        _complain(message)
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _complain(message)
+            warnings.showwarning = tell
             _parse(*args)(shlex.join(["ddpm-lite", *args]))
     except KeyboardInterrupt:
         return 130
     except SystemExit as stop:  # tyro has printed its help, or what is wrong with a flag
         return int(stop.code or 0)
-    except (FloatingPointError, OSError) as error:
+    except (DataError, FloatingPointError, MemoryError, OSError, torch.OutOfMemoryError) as error:
         _complain(error)
         return 1
     except (CheckpointError, ValueError) as error:
         _complain(error)
         return 1 if isinstance(error.__cause__, OSError) else 2
-    return 0
+    return int(any(isinstance(message, SavedElsewhere) for message in told))
 
 
 def _help() -> str:
@@ -223,47 +239,50 @@ def _parse(name: str, *args: str) -> Any:
     """The command, its fields set from its flags."""
     if name not in COMMANDS:
         raise ValueError(f"unknown command {name!r}: choose from {', '.join(COMMANDS)}")
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     if name != "train":
-        return tyro.cli(COMMANDS[name], args=args, prog=f"ddpm-lite {name}")
+        return tyro.cli(COMMANDS[name], args=args, prog=f"ddpm-lite {name}", config=config)
     words = [arg for arg in args[:2] if arg[:1] != "-"] if args and args[0][:1] != "-" else []
-    kind = words[0] if words else "digits"
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}: choose from {', '.join(PRESETS)}")
-    preset = words[1] if len(words) > 1 else next(iter(PRESETS[kind]))
-    if preset not in PRESETS[kind]:
-        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS[kind])}")
+    kind, preset = _named(*words)
     folder = Path("runs") / (kind if len(words) < 2 else f"{kind}-{preset}")
     default: Train = Train(PRESETS[kind][preset], folder)
-    prog = " ".join(["ddpm-lite train", *words])
+    about = (
+        f"Train {kind} ({preset}); checkpoints, log and previews go to a folder.\n\n"
+        f"ddpm-lite train KIND PRESET, where KIND is one of {', '.join(PRESETS)}, and PRESET of "
+        f"{kind}: {', '.join(PRESETS[kind])}"
+    )
     made: Any = Train.__class_getitem__(KINDS[kind])  # type: ignore[attr-defined]
-    return tyro.cli(made, args=args[len(words) :], default=default, prog=prog)
+    prog, args = " ".join(["ddpm-lite train", *words]), args[len(words) :]
+    return tyro.cli(
+        made, args=args, default=default, prog=prog, description=about, config=config[1:]
+    )
+
+
+def _named(kind: str = "digits", preset: str | None = None) -> tuple[str, str]:
+    """The kind and the preset that are meant."""
+    if kind not in KINDS:
+        old = [known for known, presets in PRESETS.items() if kind in presets][:1]
+        hint = f"did you mean: ddpm-lite train {old[0]} {kind}? " if old else ""
+        raise ValueError(f"unknown kind {kind!r}: {hint}choose from {', '.join(PRESETS)}")
+    preset = preset or next(iter(PRESETS[kind]))
+    if preset not in PRESETS[kind]:
+        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS[kind])}")
+    return kind, preset
 
 
 def _device(name: str) -> torch.device:
-    """A device works if it holds float64, as the schedules' tables are; Apple's mps does not."""
+    """The device, if it works; Apple's mps does not: it holds no float64, as the tables are."""
     for kind in ("cuda", "cpu") if name == "auto" else (name,):
-        with suppress(AssertionError, RuntimeError, TypeError):
-            return torch.zeros(1, dtype=torch.float64, device=kind).device
+        with suppress(AssertionError, RuntimeError):
+            if torch.device(kind).type in ("cuda", "cpu"):
+                return torch.zeros(1, device=kind).device
     raise ValueError(f"device {name!r} does not work here: try --device auto, or cpu")
 
 
-def _fast(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, laid out as convolutions like it."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _keep(path: Path, write: Any) -> Path:
-    """Write a result, or save it beside, or else in the temporary folder; returns where it is."""
-    try:
-        write(path)
-        return path
-    except OSError as error:
-        for folder in (path.parent, Path(tempfile.gettempdir())):
-            other = folder / f"saved-{os.getpid()}{path.suffix}"
-            with suppress(OSError):
-                write(other)
-                raise OSError(f"cannot write {path}: {error}; the result is in {other}") from None
-        raise
+def _laid_out(model: torch.nn.Module, how: Drawing) -> torch.nn.Module:
+    """The model, laid out as convolutions of its precision like it."""
+    layout = memory_format(next(model.parameters()).device, how.precision)
+    return model.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _say(text: str, file: TextIO | None = None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +18,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
 
     The bytes go to a temporary file beside it, reach the disk, and take the name in one rename: a
     kill or a full disk leaves the file of before. A link stays, and what it points to is replaced.
-    Raises OSError where the disk refuses, or where ``path`` is no regular file.
+    Raises OSError where the disk refuses, or where ``path`` is read-only or no regular file.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,11 +42,46 @@ def check_writable(path: str | Path) -> None:
         real = Path(os.path.realpath(path))
         real.parent.mkdir(parents=True, exist_ok=True)
         _mode(real)
-        tempfile.TemporaryFile(prefix=PREFIX, dir=real.parent).close()
-        if real.exists() and not os.access(real, os.W_OK):
-            raise PermissionError(None, "it is read-only")
+        with tempfile.TemporaryFile(prefix=PREFIX, dir=real.parent) as file:
+            file.write(bytes(4096))  # a full disk may still have room for an empty file
+            file.flush()
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}; name another file") from None
+
+
+class SavedElsewhere(UserWarning):
+    """A result could not be written where it was asked for: the message says where it is."""
+
+
+def keep(path: Path, write: Callable[[Path], object]) -> Path:
+    """``write(path)``; where the disk refuses, write beside it, or else in the temporary folder.
+
+    Returns where the result is, with a `SavedElsewhere` where that is not ``path``. Raises OSError
+    where nothing could be written.
+    """
+    try:
+        write(path)
+        return path
+    except OSError as error:
+        said = f"cannot write {path}: {error.strerror or error}"
+        for folder in (path.parent, Path(tempfile.gettempdir())):
+            with suppress(OSError):
+                other = _saved(folder, path.suffix, write)
+                warnings.warn(f"{said}; the result is in {other}", SavedElsewhere, stacklevel=2)
+                return other
+        raise OSError(f"{said}, nor anything in {folder}: the result is lost") from None
+
+
+def _saved(folder: Path, suffix: str, write: Callable[[Path], object]) -> Path:
+    """Write to a new file in ``folder``."""
+    handle, name = tempfile.mkstemp(suffix, "ddpm-lite-saved-", folder)
+    os.close(handle)
+    try:
+        write(Path(name))
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
 
 
 def _mode(path: Path) -> int:
@@ -59,4 +96,6 @@ def _mode(path: Path) -> int:
         raise IsADirectoryError(None, "it is a folder")
     if not stat.S_ISREG(now):
         raise OSError(None, "it is no regular file")
+    if not now & 0o222 or not os.access(path, os.W_OK):
+        raise PermissionError(None, "it is read-only")
     return stat.S_IMODE(now)

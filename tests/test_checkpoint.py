@@ -4,22 +4,21 @@ import errno
 import json
 import os
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from kinds import KINDS, built
 from safetensors.torch import save_file
 from strategies import bad, check_bad, normal
+from torch import nn
 from torch.testing import assert_close
 
 import ddpm_lite
-from ddpm_lite.networks import Classifier, Denoiser, UNet, UNetConfig
-from ddpm_lite.schedule import linear_schedule
-from ddpm_lite.tasks import load_pretrained
-from ddpm_lite.training import CheckpointError, load_checkpoint, save_checkpoint
+from ddpm_lite.tasks import load_pretrained, load_task
+from ddpm_lite.training import CheckpointError, checkpoint, find, load_checkpoint, save_checkpoint
 
-SHAPE = {"width": 8, "blocks": 1, "embedding": 16, "multipliers": (1, 2)}
-CONFIG = {"network": SHAPE, "T": 10, "beta_1": 0.01, "beta_T": 0.2, "output": "v"}
 TENSORS = {
     "step": torch.tensor(7),
     "generator": torch.arange(256).to(torch.uint8),
@@ -70,6 +69,17 @@ def test_a_folder_is_made_and_a_file_replaced(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_tensors_that_share_memory_are_stored_each_by_itself(tmp_path):
+    """Tied weights, and parts of one tensor."""
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    tensors = tied.state_dict() | {"row": tied[0].weight[1]}
+    save_checkpoint(tmp_path / "a", tensors, {})
+    found = load_checkpoint(tmp_path / "a").tensors
+    assert found.keys() == tensors.keys()
+    assert all(same(found[name], tensors[name]) for name in tensors)
+
+
 def test_no_pickle_is_read_or_written():
     """A pickle runs the code that it holds."""
     for path in Path(ddpm_lite.__file__).parent.rglob("*.py"):
@@ -93,6 +103,25 @@ def test_a_file_cut_anywhere_is_refused(file):
     ends = [0, 1, 7, 8, 9, len(content) - 1]
     for end in ends + [places.randrange(len(content)) for _ in range(100)]:
         refused(file, content[:end], "is damaged .*use the checkpoint before it")
+
+
+def test_a_flipped_byte_of_the_tensors_is_noticed(file):
+    """Safetensors itself does not look at them."""
+    content = file.read_bytes()
+    header, places = 8 + int.from_bytes(content[:8], "little"), random.Random(0)
+    for place in [header, len(content) - 1] + [
+        places.randrange(header, len(content)) for _ in range(50)
+    ]:
+        changed = bytes([*content[:place], content[place] ^ 1, *content[place + 1 :]])
+        refused(file, changed, "is damaged .its tensors do not have their checksum.: use the")
+
+
+def test_the_checksum_is_of_the_tensors_alone(file):
+    before = checkpoint.checksum(file)
+    save_checkpoint(file, TENSORS, {"other": "facts"})
+    assert checkpoint.checksum(file) == before and len(before) == 16
+    save_checkpoint(file, TENSORS | {"step": torch.tensor(8)}, FACTS)
+    assert checkpoint.checksum(file) != before
 
 
 def test_more_than_the_file_is_refused(file):
@@ -120,10 +149,14 @@ def test_a_flipped_byte_of_the_header_is_refused_or_harmless(file):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "was not written by ddpm_lite: its header has no 'ddpm_lite' entry"),
+        (None, "was not written by ddpm_lite: its header has no proper 'ddpm_lite' entry"),
         ({"format": "pt"}, "was not written by ddpm_lite"),
         ({"ddpm_lite": "{"}, "is damaged"),
         ({"ddpm_lite": ""}, "is damaged"),
+        ({"ddpm_lite": "[]"}, "no proper 'ddpm_lite' entry"),
+        ({"ddpm_lite": "[" * 100_000}, "is damaged"),
+        ({"ddpm_lite": '{"a":' * 100_000 + "1" + "}" * 100_000}, "is damaged"),
+        ({"ddpm_lite": '{"a":' + "[" * 600 + "]" * 600 + "}"}, "no proper 'ddpm_lite' entry"),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path, metadata, message):
@@ -144,6 +177,17 @@ def test_an_unknown_kind_of_number_is_refused(tmp_path):
     refused(tmp_path / "a.safetensors", content, "is damaged|was not written")
 
 
+SHAPES = [[0, 2**63], [2**63, 0], [2**62, 4, 0], [-1], [2**64], [1.5], "1", None]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_shape_that_cannot_be_is_refused(tmp_path, shape):
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": {"ddpm_lite": "{}"}, "a": tensor}).encode()
+    content = len(header).to_bytes(8, "little") + header
+    refused(tmp_path / "a.safetensors", content, "is damaged")
+
+
 # Refused by the disk
 
 
@@ -158,16 +202,6 @@ def test_when_the_disk_refuses_the_file_of_before_stays(file, monkeypatch, call)
     message = r"cannot write .*a.safetensors \(0.0 MB\): No space left.*free some space"
     with pytest.raises(CheckpointError, match=message):
         save_checkpoint(file, {"a": torch.ones(5)}, {})
-    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_on_a_disk_that_is_really_full(file):
-    before = file.read_bytes()
-    file.with_name(f".{file.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(CheckpointError, match="No space left on device") as caught:
-        save_checkpoint(file, {"a": normal(10**5)}, {})
-    assert caught.value.__cause__.errno == errno.ENOSPC
     assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
 
 
@@ -193,66 +227,189 @@ def test_facts_that_json_cannot_hold_are_refused_before_anything_is_written(file
 # Networks
 
 
-@pytest.fixture
-def trained(tmp_path) -> tuple[Path, Denoiser]:
-    torch.manual_seed(0)
-    shape = UNetConfig(**SHAPE)
-    model = Denoiser(UNet(shape), linear_schedule(10, 0.01, 0.2), "v")
-    torch.nn.init.normal_(model.net.head.weight)
-    save_checkpoint(tmp_path / "model.safetensors", model.state_dict(), {"config": CONFIG})
-    return tmp_path / "model.safetensors", model
+@pytest.fixture(params=["digits", "line", "classifier", "vae", "autoencoder"])
+def trained(request, tmp_path) -> tuple[Path, nn.Module, dict]:
+    """A model of each kind in a file, and the facts of it."""
+    task = KINDS[request.param]
+    model = built(task).eval()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.1)
+    facts = {"kind": task.kind, "config": asdict(task)}
+    save_checkpoint(tmp_path / "model.safetensors", model.state_dict(), facts)
+    return tmp_path / "model.safetensors", model, facts
+
+
+def inputs(model: nn.Module) -> tuple:
+    images = normal(2, 1, 28, 28, dtype=torch.float32)
+    return {
+        "Denoiser": (images, torch.tensor([1, 10]), torch.tensor([0, 9])),
+        "MLP": (normal(2, dtype=torch.float32), torch.tensor([1, 10])),
+    }.get(type(model).__name__, (images,))
 
 
 def test_load_pretrained_gives_the_model_back(trained):
-    path, model = trained
-    x, t = normal(2, 1, 28, 28, dtype=torch.float32), torch.tensor([1, 10])
+    path, model, _ = trained
+    state = torch.get_rng_state()
     loaded = load_pretrained(path)
-    assert not loaded.training
-    for y in (None, torch.tensor([0, 9])):
-        assert_close(loaded(x, t, y), model(x, t, y), rtol=0, atol=0)
+    assert type(loaded) is type(model) and not loaded.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_close(loaded(*inputs(model)), model(*inputs(model)), rtol=0, atol=0)
+    assert all(p.is_leaf and p.requires_grad for p in loaded.parameters())
 
 
 def test_of_a_training_checkpoint_the_averaged_weights_are_taken(trained):
-    path, model = trained
+    path, model, facts = trained
     state = {f"ema.{name}": value for name, value in model.state_dict().items()}
     state |= {name.replace("ema.", "model."): 0 * value for name, value in state.items()}
-    save_checkpoint(path, state, {"config": CONFIG})
+    state |= {"step": torch.tensor(3), "generator": torch.zeros(9, dtype=torch.uint8)}
+    save_checkpoint(path, state, facts)
     loaded = load_pretrained(path).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
 
 
-def test_a_classifier_is_known_by_its_configuration(tmp_path):
-    shape = {"width": 2, "features": 5, "classes": 10}
-    model = Classifier(**shape).eval()
-    save_checkpoint(tmp_path / "c", model.state_dict(), {"config": shape})
-    x = normal(2, 1, 28, 28, dtype=torch.float32)
-    assert_close(load_pretrained(tmp_path / "c")(x), model(x), rtol=0, atol=0)
+def test_weights_in_the_default_dtype(trained, monkeypatch):
+    path, model, _ = trained
+    assert {p.dtype for p in load_pretrained(path).parameters()} == {torch.float32}
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {p.dtype for p in load_pretrained(path).parameters()} == {torch.float64}
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {},
-        [],
-        {"config": None},
-        {"config": {"network": SHAPE}},
-        {"config": {**CONFIG, "output": "score"}},
-        {"config": {**CONFIG, "T": 0}},
-        {"config": {**CONFIG, "network": {**SHAPE, "width": 16}}},
-        {"config": {**CONFIG, "network": {**SHAPE, "depth": 3}}},
-    ],
-)
-def test_a_network_of_another_kind_is_refused(trained, facts):
-    path, model = trained
-    save_checkpoint(path, model.state_dict(), facts)
+@pytest.fixture
+def digits(tmp_path) -> tuple[Path, dict, dict]:
+    """A file of digits: its path, tensors, and config."""
+    task = KINDS["digits"]
+    tensors, config = built(task).state_dict(), json.loads(json.dumps(asdict(task)))
+    return tmp_path / "digits.safetensors", tensors, config
+
+
+def changed(config: dict, name: str, value: object) -> dict:
+    """A config in which the value at "a.b" is another; "" is the config itself."""
+    if not name:
+        return value
+    first, _, rest = name.partition(".")
+    return {**config, first: changed(config.get(first), rest, value)}
+
+
+CONFIGS = {
+    "": [None, [], 3, {}, "digits"],
+    "network": [[], None, 3, "book"],
+    "network.width": [16, 8_000_000_000, 2**70, -8, 8.0, "8", None, True],
+    "network.blocks": [10**9, 2],
+    "network.multipliers": [[1, 2, 4], [1, 1.5], ["a"], [], 2, None, [1] * 10**5],
+    "network.classes": [11, "10"],
+    "network.heads": [3],
+    "train": [[], None],
+    "train.lr": ["a", 0, None],
+    "train.clip": ["a", []],
+    "train.betas": [["a", "b"], [0.9], [], 3, [0.9, 0.9, 0.9]],
+    "train.steps": ["12", 1.5],
+    "train.precision": ["fp64", 8],
+    "train.stratified": [True],
+    "T": [10**12, 0, "a", None],
+    "beta_1": ["a", None, 7, -1],
+    "output": ["score", [], None],
+    "label_dropout": [2, "a"],
+    "save_every": [-1, 0],
+    "colour": [1],
+}
+CASES = [(name, value) for name, values in CONFIGS.items() for value in values]
+
+
+@pytest.mark.parametrize(("name", "value"), CASES, ids=lambda v: repr(v)[:30])
+def test_a_config_made_by_hand_is_refused(digits, name, value):
+    """Whatever is wrong with it, before its sizes cost memory or time."""
+    path, tensors, config = digits
+    save_checkpoint(path, tensors, {"kind": "digits", "config": changed(config, name, value)})
     message = "does not hold a network of this version of ddpm_lite"
     with pytest.raises(CheckpointError, match=message):
+        load_task(path)
+
+
+KIND_FACTS = [{}, {"kind": "digits"}, {"kind": "gan", "config": {}}, {"kind": []}, {"kind": None}]
+
+
+@pytest.mark.parametrize("facts", KIND_FACTS, ids=str)
+def test_an_unknown_kind_is_refused(digits, facts):
+    path, tensors, _ = digits
+    save_checkpoint(path, tensors, facts)
+    with pytest.raises(CheckpointError, match="does not hold a network of this version"):
         load_pretrained(path)
+
+
+def test_a_config_that_says_less_means_the_defaults(digits):
+    """So a field may be added."""
+    path, tensors, config = digits
+    del config["stratified"], config["train"]["warmup"]
+    save_checkpoint(path, tensors, {"kind": "digits", "config": config})
+    task, _ = load_task(path)
+    assert task.stratified and task.train.warmup == 0
+
+
+TENSOR_CHANGES = {
+    "one less": lambda t: {k: v for k, v in t.items() if k != "net.head.bias"},
+    "one more": lambda t: t | {"net.foot.bias": torch.ones(3)},
+    "another shape": lambda t: t | {"net.head.bias": torch.ones(3, 1)},
+    "none": lambda t: {},
+}
+
+
+@pytest.mark.parametrize("change", TENSOR_CHANGES.values(), ids=TENSOR_CHANGES)
+def test_tensors_that_are_not_of_the_config_are_refused(digits, change):
+    path, tensors, config = digits
+    save_checkpoint(path, change(tensors), {"kind": "digits", "config": config})
+    with pytest.raises(CheckpointError, match=r"does not hold a network of .* should be .*, is"):
+        load_task(path)
+
+
+# What is meant
+
+
+def test_a_name_of_the_package_is_meant_though_there_is_a_folder_of_that_name(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "vae"):
+        (tmp_path / name).mkdir()
+    assert find("digits") == checkpoint.WEIGHTS / "digits.safetensors"
+    with pytest.raises(CheckpointError, match="no checkpoint './digits'"):
+        find("./digits")
+
+
+def test_of_a_folder_only_a_runs_own_files_are_meant(tmp_path):
+    names = ["best", "0000050-best", "9999998", "10000000", "0000900.safetensors.bak"]
+    for name in names:
+        (tmp_path / f"checkpoint-{name}.safetensors").write_bytes(b"")
+    assert find(tmp_path).name == "checkpoint-10000000.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert find(tmp_path).name == "model.safetensors"
 
 
 BAD = [
     bad("none", lambda: load_checkpoint("no/a"), "no checkpoint at no/a: look", CheckpointError),
-    bad("folder", lambda: load_checkpoint("/"), "cannot read /: Is a directory", CheckpointError),
+    bad("folder", lambda: load_checkpoint("/"), "no checkpoint at /: it is no file", CheckpointError),
+    bad("device", lambda: load_checkpoint("/dev/zero"), "zero: it is no file", CheckpointError),
+    bad("long", lambda: find("a" * 300), "no checkpoint 'aaa", CheckpointError),
+    bad("long path", lambda: load_checkpoint("a" * 300), "no checkpoint at aaa", CheckpointError),
+    bad("zero", lambda: find("a\0b"), "no checkpoint 'a", CheckpointError),
+    bad(
+        "metadata",
+        lambda: save_checkpoint("x", {"__metadata__": torch.ones(1)}, {}),
+        "the tensor '__metadata__' cannot be stored: rename it",
+    ),
+    bad(
+        "meta",
+        lambda: save_checkpoint("x", {"a": torch.ones(1, device="meta")}, {}),
+        "the tensor 'a' cannot be stored: .* give it values",
+    ),
+    bad(
+        "a device",
+        lambda: save_checkpoint("/dev/null", {}, {}),
+        "cannot write /dev/null .*it is no regular file",
+        CheckpointError,
+    ),
     bad(
         "a file for a folder",
         lambda: save_checkpoint(Path(__file__) / "a", {}, {}),

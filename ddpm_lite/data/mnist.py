@@ -41,6 +41,10 @@ _FILES = {
 }
 
 
+class DataError(RuntimeError):
+    """A file of the package that is missing or damaged: the message says what to do."""
+
+
 @lru_cache(maxsize=2)
 def _mnist(split: str) -> tuple[Tensor, Tensor]:
     (images, images_digest), (labels, labels_digest) = _FILES[split]
@@ -52,7 +56,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
 
     split: "train" (N = 60,000) or "test" (N = 10,000). The files come with the package: no
     network. LeCun, Bottou, Bengio and Haffner 1998; data by LeCun, Cortes and Burges,
-    CC BY-SA 3.0. Raises ValueError for another split, RuntimeError for a missing or damaged file.
+    CC BY-SA 3.0. Raises ValueError for another split, DataError for a missing or damaged file.
     """
     if split not in _FILES:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -112,11 +116,11 @@ def _idx(name: str, digest: str) -> Tensor:
     try:
         content = gzip.decompress(file.read_bytes())
     except FileNotFoundError:
-        raise RuntimeError(f"MNIST file is missing: {file}; {repair}") from None
+        raise DataError(f"MNIST file is missing: {file}; {repair}") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise RuntimeError(f"MNIST file is damaged ({error}): {file}; {repair}") from None
+        raise DataError(f"MNIST file is damaged ({error}): {file}; {repair}") from None
     if hashlib.sha256(content).hexdigest() != digest:
-        raise RuntimeError(f"MNIST file has the wrong content (SHA-256): {file}; {repair}")
+        raise DataError(f"MNIST file has the wrong content (SHA-256): {file}; {repair}")
     header = 4 + 4 * content[3]
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())

@@ -6,21 +6,22 @@ it the model, how it is sampled and how it is measured.
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 
 from ..training import CheckpointError, Task, find, load_checkpoint, newest
+from ..training.checkpoint import WRONG, check_fits, part_of
 from .classifier import Classify
 from .codes import AutoencoderTask, VAETask
 from .diffusion import Diffusion, output_weight
 from .digits import DIGITS, Digits
-from .drawing import CHUNK, Asked, Drawing, draw, gathered, in_turn, write_images
+from .drawing import CHUNK, Asked, Drawing, draw, gathered, in_turn, settled, write_images
 from .line import Line
 
 KINDS: dict[str, type[Task]] = {
@@ -35,20 +36,18 @@ PRESETS: dict[str, dict[str, Task]] = {
 }
 """kind -> preset -> task; the first preset is the one that is meant where none is named."""
 
-_WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError)
-
 
 def from_facts(facts: Mapping[str, Any]) -> Task:
     """The task that a checkpoint's facts tell of. Raises CheckpointError."""
     kind = facts.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise CheckpointError(
             f"a checkpoint of kind {kind!r}, which this version of ddpm_lite does not know (it "
             f"knows {', '.join(KINDS)}): convert one of version 0.1 with tools/convert.py"
         )
     try:
         return _restored(KINDS[kind], facts["config"])
-    except _WRONG as error:
+    except WRONG as error:
         raise CheckpointError(f"a checkpoint of kind {kind} with a wrong config: {error}") from None
 
 
@@ -59,18 +58,24 @@ def _restored(cls: type, values: Any) -> Any:
     unknown = set(values) - {f.name for f in fields(cls)}
     if unknown:
         raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
-    hints = typing.get_type_hints(cls)
+    hints = get_type_hints(cls)
     return cls(**{name: _read(hints[name], value) for name, value in values.items()})
 
 
 def _read(hint: Any, value: Any) -> Any:
+    """A value of JSON as one of a field's type; TypeError where it is none."""
+    origin, inner = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         return _restored(hint, value)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    kinds: dict[Any, set[type]] = {float: {int, float}, int: {int}, str: {str}, bool: {bool}}
-    if hint in kinds and type(value) not in kinds[hint]:
-        raise TypeError(f"{value!r} is not {hint.__name__}")
+    if origin is tuple and isinstance(value, list):
+        each = inner[:1] * len(value) if inner[-1] is ... else inner
+        return tuple(_read(kind, v) for kind, v in zip(each, value, strict=True))
+    if origin in (Union, UnionType):
+        own = [kind for kind in inner if kind is not type(None)]
+        return None if value is None and len(own) < len(inner) else _read(own[0], value)
+    kinds = {int, float} if hint is float else {hint}
+    if value not in inner if origin is Literal else type(value) not in kinds:
+        raise TypeError(f"{value!r} is not {getattr(hint, '__name__', hint)}")
     return value
 
 
@@ -81,13 +86,15 @@ def load_task(name: str | Path, device: torch.device | str = "cpu") -> tuple[Tas
     """
     path = find(name)
     tensors, facts = load_checkpoint(path)
-    averaged = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")} or tensors
+    weights = part_of(tensors, "ema.") if {"step", "generator"} <= tensors.keys() else tensors
     try:
         task = from_facts(facts)
         with torch.device("meta"):  # sizes cost nothing before they are known to be those stored
+            check_fits(task.build(), weights)
+        with torch.random.fork_rng([]):  # the random start, which draws from it, is thrown away
             model = task.build()
-        model.load_state_dict(averaged, assign=True)
-    except (CheckpointError, *_WRONG) as error:
+        model.load_state_dict(weights)
+    except (CheckpointError, *WRONG) as error:
         raise CheckpointError(
             f"{path} does not hold a network of this version of ddpm_lite: {error}"
         ) from None
@@ -128,5 +135,6 @@ __all__ = [
     "load_task",
     "output_weight",
     "resumed",
+    "settled",
     "write_images",
 ]

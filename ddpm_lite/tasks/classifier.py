@@ -32,8 +32,8 @@ class Classify(Task):
     )
     save_every: int = 600
     classes: int = 10
-    width: int = 16
-    features: int = 128
+    width: int = 16  # channels of the first level
+    features: int = 128  # units of the last hidden layer
 
     def build(self) -> Classifier:
         return Classifier(self.classes, self.width, self.features)

@@ -15,7 +15,7 @@ from ..data import mnist, to_bytes, to_unit
 from ..loss import Draw, Loss
 from ..networks import VAE, Autoencoder
 from ..training import Task, TrainConfig
-from .drawing import CHUNK, write_images
+from .drawing import CHUNK, most_images, write_images
 
 RECIPE = TrainConfig(steps=4700, batch_size=128, lr=2e-3, warmup=200, ema_decay=0.99)
 
@@ -25,9 +25,9 @@ class _Coded(Task):
     """What the two have in common: sizes, data, and what is written of a picture."""
 
     train: TrainConfig = field(default_factory=lambda: RECIPE)
-    latent: int = 16
-    width: int = 8
-    hidden: int = 256
+    latent: int = 16  # numbers in a code
+    width: int = 8  # channels of the first level
+    hidden: int = 256  # units between the code and the last level
 
     def images(self, device: torch.device) -> Draw:
         """draw(n, generator) -> x [n, 1, 28, 28] and a normal eps for each code."""
@@ -46,6 +46,9 @@ class _Coded(Task):
         x = to_unit(mnist("test")[0][::500])[:, None].to(next(model.parameters()).device)
         images = torch.cat([to_bytes(v[:, 0]).cpu() for v in (x, model(x))])
         write_images(path.with_suffix(".png"), images, None, columns=20)
+
+    def most(self, path: Path) -> int:
+        return most_images(path, 1, 28)
 
     def write(self, path: Path, samples: Tensor, labels: Tensor | None, columns: int = 10) -> None:
         write_images(path, samples, None, columns)
@@ -114,5 +117,11 @@ def squared_error(model: nn.Module, x: Tensor, eps: Tensor | None = None) -> Ten
 
 
 def negative_elbo(model: VAE, x: Tensor, eps: Tensor) -> Tensor:
-    """Minus the bound on log p(x), in nats an image, with one code each (eq-vae-elbo)."""
-    return -model.elbo(x, eps).total.mean()
+    """Minus the bound on log p(x), in nats an image, with one code each (eq-vae-elbo).
+
+    Raises FloatingPointError where a variance is no longer one: 0, infinite or NaN.
+    """
+    try:
+        return -model.elbo(x, eps).total.mean()
+    except ValueError as error:
+        raise FloatingPointError(str(error)) from None

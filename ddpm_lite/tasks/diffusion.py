@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..loss import Draw, Loss, denoising
 from ..networks import UNETS, Denoiser, UNet, UNetConfig
+from ..networks.denoiser import READ
 from ..schedule import NoiseSchedule, linear_schedule
 from ..training import Task, TrainConfig
+from .drawing import most_images
 
 RECIPE = TrainConfig(betas=(0.9, 0.99), clip=1.0, precision="auto")
 BOOK = replace(RECIPE, steps=12_000, batch_size=128, lr=1.5e-3, warmup=100, ema_decay=0.999)
@@ -27,14 +30,16 @@ class Diffusion(Task):
     train: TrainConfig = field(default_factory=lambda: BOOK)
     network: UNetConfig = field(default_factory=lambda: UNETS["book"])
     output: str = "v"  # what the network returns and is scored on: x_0, eps or v
-    T: int = 1000
-    beta_1: float = 1e-4
-    beta_T: float = 0.02
+    T: int = 1000  # steps of the schedule
+    beta_1: float = 1e-4  # of its first step
+    beta_T: float = 0.02  # of its last
     stratified: bool = True  # one t in each of batch_size equal parts of 1..T
     label_dropout: float = 0.1  # share of the labels that are hidden, so y = None is learned too
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.output not in READ:
+            raise ValueError(f"output must be one of {', '.join(READ)}, got {self.output!r}")
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout must lie in [0, 1], got {self.label_dropout}")
 
@@ -45,6 +50,9 @@ class Diffusion(Task):
 
     def build(self) -> Denoiser:
         return Denoiser(UNet(self.network), self.schedule, self.output)
+
+    def most(self, path: Path) -> int:
+        return most_images(path, self.network.channels, self.network.size)
 
     @abstractmethod
     def source(self, device: torch.device) -> Draw:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..data import labelled, mnist
+from ..files import keep
 from ..loss import Draw
 from ..networks import UNETS
 from .diffusion import FULL, Diffusion
-from .drawing import Asked, Drawing, draw, gathered, in_turn, write_images
+from .drawing import Asked, Drawing, draw, gathered, in_turn, settled, write_images
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Digits(Diffusion):
     def source(self, device: torch.device) -> Draw:
         images, labels = mnist("train")
         return labelled(images.to(device), labels.to(device), self.label_dropout, null=10)
+
+    def labels(self, asked: str | None, n: int | None) -> Tensor | int:
+        """Labels of the digits asked for ("38"), in turn; all ten where none is asked."""
+        digits = "0123456789" if asked is None else asked
+        return in_turn(digits, len(digits) if n is None else n)
 
     def preview(self, model: nn.Module, path: Path) -> None:
         """40 digits, drawn in 25 steps."""
@@ -60,13 +66,13 @@ class Digits(Diffusion):
         if asked.bound_images:
             sizes = asked.bound_images, asked.bound_times
             bound = evaluation.bound(model, *sizes, asked.how.seed)  # type: ignore[arg-type]
-        start = time.perf_counter()
-        images = gathered(draw(model, labels, asked.how), asked.n, "digit")
+        how, start = settled(asked.how, model), time.perf_counter()  # type: ignore[arg-type]
+        images = gathered(draw(model, labels, how), asked.n, "digit")
         seconds = round(time.perf_counter() - start)
         if asked.images:
-            write_images(asked.images, images, labels)
+            keep(asked.images, lambda path: write_images(path, images, labels))
         return {
-            "drawing": {"n": asked.n, **asdict(asked.how), "seconds": seconds},
+            "drawing": {"n": asked.n, **asdict(how), "seconds": seconds},
             "measures": evaluation.measure(classifier, images, labels, asked.how.seed),
             "bits_per_dim": bound,
         }

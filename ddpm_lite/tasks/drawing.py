@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,6 +24,8 @@ from ..sampling import Step, ddim_step, ddpm_step, last, sample
 from ..training.precision import autocast, fastest
 
 CHUNK = 100  # images drawn at a time: enough for speed, and few MB
+GAP = 2  # pixels between the images of a picture
+MOST_BYTES, MOST_PIXELS = 2**30, 80_000_000  # of a .npz; of a .png, as image viewers take it
 Sampler = Literal["ddim", "ddpm"]
 
 
@@ -34,7 +36,7 @@ class Drawing:
     sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta
     eta: float = 1.0  # of ddim: 0 adds no noise, 1 as much as the posterior has
     steps: int = 50  # network calls an image
-    seed: int = 0
+    seed: int = 0  # of the noise
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
 
     def __post_init__(self) -> None:
@@ -42,6 +44,10 @@ class Drawing:
             raise ValueError(f"sampler must be ddim or ddpm, got {self.sampler!r}")
         if self.precision not in ("fp32", "bf16", "auto"):
             raise ValueError(f"precision must be fp32, bf16 or auto, got {self.precision!r}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a whole number of at least 1, got {self.steps}")
 
     @property
     def step(self) -> Step:
@@ -76,7 +82,7 @@ def in_turn(classes: str | list[int], n: int) -> Tensor:
         raise ValueError(f"classes must be some of 0123456789, or numbers, got {classes!r}")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    return torch.tensor([int(classes[i % len(classes)]) for i in range(n)])
+    return torch.tensor([int(c) for c in classes])[torch.arange(n) % len(classes)]
 
 
 def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> Iterator[Tensor]:
@@ -91,9 +97,7 @@ def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> It
     size, device = image_shape(model), next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(how.seed)
     total = labels if isinstance(labels, int) else len(labels)
-    precision: str = how.precision
-    if precision == "auto":
-        precision = _fastest(model, (min(CHUNK, total), *size), device)
+    precision = settled(how, model, total).precision
     for start in range(0, total, CHUNK):
         n = min(CHUNK, total - start)
         asked: Model = model
@@ -127,13 +131,31 @@ def in_precision(model: Model, device: torch.device, precision: str) -> Model:
     return cast
 
 
-def _fastest(model: Denoiser, shape: tuple[int, ...], device: torch.device) -> str:
-    x, t = torch.zeros(shape, device=device), torch.ones(shape[0], dtype=torch.long, device=device)
+def settled(how: Drawing, model: Denoiser, n: int = CHUNK) -> Drawing:
+    """``how`` with its precision chosen: "auto" becomes the faster of the two, for n images."""
+    if how.precision != "auto":
+        return how
+    device = next(model.parameters()).device
+    x = torch.zeros(min(CHUNK, n), *image_shape(model), device=device)
+    t = torch.ones(len(x), dtype=torch.long, device=device)
     with torch.no_grad():
-        return fastest(lambda: model(x, t), device)
+        found = fastest(lambda: model(x, t), device)
+    return replace(how, precision="bf16" if found == "bf16" else "fp32")
 
 
-def grid(images: Tensor, columns: int, gap: int = 2, zoom: int = 3) -> Image.Image:
+def most_images(path: Path, channels: int, size: int) -> int:
+    """How many images [channels, size, size] `write_images` puts in one file of this name."""
+    if path.suffix.lower() == ".npz":
+        return MOST_BYTES // (channels * size * size)
+    return MOST_PIXELS // ((size + GAP) * zoom_of(size)) ** 2
+
+
+def zoom_of(size: int) -> int:
+    """How many pixels of a picture, along each side, one pixel of an image becomes."""
+    return max(1, 96 // size)
+
+
+def grid(images: Tensor, columns: int, gap: int = GAP, zoom: int = 3) -> Image.Image:
     """A picture of images (uint8 [N, H, W], or [N, 3, H, W] in colour), row by row.
 
     Each pixel becomes zoom x zoom.
@@ -161,5 +183,5 @@ def write_images(path: Path, images: Tensor, labels: Tensor | None, columns: int
         arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
         np.savez_compressed(content, **{name: v.numpy() for name, v in arrays.items()})  # type: ignore[arg-type]
     else:
-        grid(images, columns).save(content, "PNG")
+        grid(images, columns, zoom=zoom_of(images.shape[-1])).save(content, "PNG")
     write_whole(path, content.getvalue())

@@ -25,6 +25,7 @@ from ..schedule import NoiseSchedule, linear_schedule
 from ..training import Task, TrainConfig
 
 BARS, LOW, HIGH = 160, -4.0, 4.0  # of a picture of points
+CHUNK = 10_000  # points drawn at a time
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,15 @@ class Line(Task):
         default_factory=lambda: TrainConfig(steps=1500, batch_size=512, lr=4e-3, ema_decay=0.995)
     )
     weight: float = 0.5  # of the left mode
-    width: int = 128
-    depth: int = 3
-    T: int = 1000
+    width: int = 128  # units of each hidden layer
+    depth: int = 3  # hidden layers
+    T: int = 1000  # steps of the schedule
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("width", 4096), ("depth", 100)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} must lie in 1..{most}, got {value}")
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -66,11 +73,11 @@ class Line(Task):
     def preview(self, model: nn.Module, path: Path) -> None:
         """The histogram of 4,000 points, drawn in 50 steps."""
         points = self._points(model, 4000, min(50, self.T), 0)
-        self.write(path.with_suffix(".png"), points, None)
+        self.write(path.with_suffix(".png"), torch.cat(list(points)), None)
 
     def sample(self, model: nn.Module, how: Any, labels: Tensor | int) -> Iterator[Tensor]:
         n = labels if isinstance(labels, int) else len(labels)
-        yield self._points(model, n, min(how.steps, self.T), how.seed)
+        yield from self._points(model, n, min(how.steps, self.T), how.seed)
 
     def write(self, path: Path, samples: Tensor, labels: Tensor | None, columns: int = 10) -> None:
         """Points [N]: a histogram (.png), or the array ``points`` (.npz)."""
@@ -94,11 +101,15 @@ class Line(Task):
         }
         return {"steps": steps, "measures": {"w1": w1}}
 
-    def _points(self, model: nn.Module, n: int, steps: int, seed: int) -> Tensor:
+    def _points(self, model: nn.Module, n: int, steps: int, seed: int) -> Iterator[Tensor]:
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
-        walk = sample(model, self.schedule, (n,), steps=steps, generator=generator, device=device)
-        return last(walk).cpu()
+        for start in range(0, n, CHUNK):
+            shape = (min(CHUNK, n - start),)
+            walk = sample(
+                model, self.schedule, shape, steps=steps, generator=generator, device=device
+            )
+            yield last(walk).cpu()
 
 
 def _twin(generator: torch.Generator) -> torch.Generator:

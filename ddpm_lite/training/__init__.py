@@ -3,14 +3,16 @@
 from ..loss import denoising
 from .checkpoint import Checkpoint, CheckpointError, find, load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .loop import Log, fastest_precision, train
-from .run import newest, run
+from .folder import newest
+from .loop import Log, Players, fastest_precision, train
+from .run import run
 from .task import Task
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Log",
+    "Players",
     "Task",
     "TrainConfig",
     "denoising",

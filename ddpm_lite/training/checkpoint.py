@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +17,21 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..files import write_whole
 
 _KEY = "ddpm_lite"  # of our JSON among the header's metadata
 _SUM = "sha256"  # of the tensors' bytes, beside it
 
+_NAME = re.compile(r"checkpoint-(\d{7,})\.safetensors")  # of a run's checkpoints
+_DEEPEST = 50  # lists in lists: more is no fact of ours
+
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
+
+
+WRONG = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What the values in a file that was made by hand may raise."""
 
 
 class CheckpointError(RuntimeError):
@@ -62,25 +71,19 @@ def save_checkpoint(
 
 def load_checkpoint(path: str | Path, device: Any = "cpu") -> Checkpoint:
     """Read what `save_checkpoint` wrote; raises CheckpointError with what to do otherwise."""
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}: look at the path") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    content = _read(path)
     try:
         tensors = load(content)
         (length,) = struct.unpack("<Q", content[:8])
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
         facts = json.loads(metadata.get(_KEY, "{}"))
-    except (SafetensorError, KeyError, ValueError, RecursionError, struct.error) as error:
+    except (SafetensorError, struct.error, RecursionError, *WRONG) as error:
         raise CheckpointError(
             f"{path} is damaged or is no safetensors file ({error}): use the checkpoint before it"
         ) from None
-    if _KEY not in metadata or not isinstance(facts, dict):
+    if _KEY not in metadata or not isinstance(facts, dict) or _depth(facts) > _DEEPEST:
         raise CheckpointError(
-            f"{path} was not written by ddpm_lite: its header has no '{_KEY}' entry"
+            f"{path} was not written by ddpm_lite: its header has no proper {_KEY!r} entry"
         )
     if _SUM in metadata and metadata[_SUM] != hashlib.sha256(_body(content)).hexdigest():
         raise CheckpointError(
@@ -96,11 +99,12 @@ def find(name: str | Path) -> Path:
     Of a folder it is the final model, else the newest checkpoint. Raises CheckpointError.
     """
     path, shipped = Path(name), WEIGHTS / f"{name}.safetensors"
-    if path.is_dir():
-        newest = sorted(path.glob("checkpoint-*.safetensors"), reverse=True)
-        found = [*path.glob("model.safetensors"), *newest]
+    if path.name == str(name) and os.path.isfile(shipped):
+        return shipped
+    if os.path.isdir(path):
+        found = [*path.glob("model.safetensors"), *reversed(checkpoints(path))]
     else:
-        found = [file for file in (shipped, path) if file.is_file()]
+        found = [path] if os.path.isfile(path) else []
     if not found:
         names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
         raise CheckpointError(
@@ -110,10 +114,59 @@ def find(name: str | Path) -> Path:
     return found[0]
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the oldest first; files with other names are not ours."""
+    return sorted((p for p in folder.glob("checkpoint-*") if _NAME.fullmatch(p.name)), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of one of `checkpoints`."""
+    return int(path.stem.removeprefix("checkpoint-"))
+
+
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def check_fits(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless ``tensors`` have the names and shapes of the model's own.
+
+    The model may be on the device "meta", where its size costs nothing.
+    """
+    own = {name: list(v.shape) for name, v in model.state_dict().items()}
+    given = {name: list(v.shape) for name, v in tensors.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise CheckpointError(
+                f"{name} should be {own.get(name, 'absent')}, is {given.get(name, 'absent')}"
+            )
+
+
 def checksum(path: str | Path) -> str:
     """The SHA-256 of a checkpoint's tensors, in 16 hexadecimal digits: which weights these are."""
     load_checkpoint(path)  # it is whole, or CheckpointError
     return hashlib.sha256(_body(Path(path).read_bytes())).hexdigest()[:16]
+
+
+def _read(path: str | Path) -> bytes:
+    """The bytes of a file; CheckpointError where there is none, or it cannot be read."""
+    if not os.path.isfile(path):
+        what = "it is no file" if os.path.exists(path) else "look at the path"
+        raise CheckpointError(f"no checkpoint at {path}: {what}")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects are in one another."""
+    level, depth = [value], 0
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+        depth += 1
+    return depth
 
 
 def _body(content: bytes) -> bytes:

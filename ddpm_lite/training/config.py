@@ -8,29 +8,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Raises ValueError where a number is out of range."""
+    """How to train; a number out of range is a ValueError."""
 
-    steps: int = 1500
+    steps: int = 1500  # updates
     batch_size: int = 512  # of all processes together
     lr: float = 2e-3  # peak, reached after warmup; then falls to 0 along a half cosine
     warmup: int = 0  # steps over which lr rises in a straight line
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam
     clip: float | None = None  # the gradient's norm is cut to this
     ema_decay: float = 0.99  # of the averaged weights, in [0, 1); reached after a warm-up
-    precision: str = "fp32"  # or "bf16" (autocast), or "auto": the faster of the two
+    precision: str = "fp32"  # fp32, bf16 (autocast), or auto: the faster of the two
     compile: bool = False  # torch.compile: pays on a GPU
-    log_every: int = 100
-    seed: int = 0
+    log_every: int = 100  # steps from one log to the next
+    seed: int = 0  # of all that is random
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("log_every", 1), ("warmup", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
+        if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive, got {self.lr}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip} (None: no clipping)")
         if not 0 <= self.ema_decay < 1:

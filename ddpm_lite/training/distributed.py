@@ -6,7 +6,7 @@ Outside torch.distributed all is as for one process alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
@@ -28,23 +28,40 @@ def share(batch_size: int) -> tuple[int, int]:
     return rank, world
 
 
-def average(tensors: Iterable[Tensor | None]) -> None:
-    """Replace each tensor, in place, by its mean over the processes; all in one message."""
-    if not dist.is_initialized() or not (present := [v for v in tensors if v is not None]):
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace each real tensor, in place, by its mean over the processes."""
+
+    def mean(flat: Tensor) -> None:
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+
+    _together(tensors, mean)
+
+
+def same(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor, in place, by that of process 0."""
+    _together(tensors, lambda flat: dist.broadcast(flat, src=0))
+
+
+@torch.no_grad()
+def _together(tensors: Iterable[Tensor], do: Callable[[Tensor], object]) -> None:
+    """Let the processes change the tensors, all of one dtype in one message."""
+    if not dist.is_initialized():
         return
-    flat = torch.cat([v.reshape(-1).to(present[0].dtype) for v in present])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for v, part in zip(present, flat.split([v.numel() for v in present]), strict=True):
-        v.copy_(part.view_as(v))
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for v in tensors:
+        groups.setdefault(v.dtype, []).append(v)
+    for group in groups.values():
+        flat = torch.cat([v.reshape(-1) for v in group])
+        do(flat)
+        for v, part in zip(group, flat.split([v.numel() for v in group]), strict=True):
+            v.copy_(part.view_as(v))
 
 
 def agree(choice: bool, device: torch.device) -> bool:
     """The choice of process 0, for all."""
-    if not dist.is_initialized():
-        return choice
     flag = torch.tensor(choice, device=device, dtype=torch.uint8)
-    dist.broadcast(flag, src=0)
+    same([flag])
     return bool(flag)
 
 

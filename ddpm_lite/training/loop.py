@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from ..loss import Draw, Loss
 from . import distributed
+from .checkpoint import part_of
 from .config import TrainConfig, kept, rate
 from .precision import autocast, fastest
 
-Players = Mapping[str, tuple[nn.Module, Loss]]
-"""Several losses, each of a part of the model, minimised in turn: name -> (part, loss)."""
+Players = Mapping[str, Loss]
+"""Several losses, minimised in turn: the name of a part of the model, a submodule whose parameters
+this loss moves, -> ``loss(model, *batch)``."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ def train(
     they are.
 
     state: of an earlier `Log`, to go on from there, bit for bit. All randomness starts from
-    ``config.seed`` and is drawn on the model's device. Where torch.distributed is initialised, each
-    process takes its share of each batch: the same training, only faster. Raises FloatingPointError
-    when the loss is no longer finite, ValueError for a foreign state.
+    ``config.seed`` and is drawn on the model's device. Where torch.distributed is initialised, all
+    processes begin with the weights of the first and each takes its share of every batch: the same
+    training, only faster. Raises FloatingPointError when the loss is no longer finite, ValueError
+    for a foreign state, a batch of another size or a loss that is no scalar.
     """
     training = _Training(model, draw, loss, config)
     if state is not None:
@@ -77,7 +80,7 @@ def fastest_precision(
 
     def step() -> None:
         for player in trial.players:
-            player.loss(trial.model, *batch).backward()
+            trial.scored(player, trial.model, batch).backward()
 
     return fastest(step, trial.device, repeats)
 
@@ -85,7 +88,14 @@ def fastest_precision(
 class _Player:
     """One loss, and the parameters that it moves."""
 
-    def __init__(self, name: str, part: nn.Module, loss: Loss, config: TrainConfig) -> None:
+    def __init__(self, name: str, model: nn.Module, loss: Loss, config: TrainConfig) -> None:
+        try:
+            part = model.get_submodule(name)
+        except AttributeError:
+            parts = ", ".join(child for child, _ in model.named_children()) or "none"
+            raise ValueError(
+                f"a player must have the name of a part of the model ({parts}), got {name!r}"
+            ) from None
         self.name, self.loss = name, loss
         self.parameters = [p for p in part.parameters() if p.requires_grad]
         if not self.parameters:
@@ -104,20 +114,24 @@ class _Training:
         self, model: nn.Module, draw: Draw, loss: Loss | Players, config: TrainConfig
     ) -> None:
         self.model, self.draw, self.config, self.step = model.train(), draw, config, 0
-        parts = loss if isinstance(loss, Mapping) else {"": (model, loss)}
-        self.players = [_Player(name, *part, config) for name, part in parts.items()]
+        losses: Players = loss if isinstance(loss, Mapping) else {"": loss}
+        self.players = [_Player(name, model, own, config) for name, own in losses.items()]
+        moved = [id(p) for player in self.players for p in player.parameters]
+        if len(moved) != len(set(moved)):
+            raise ValueError(f"a parameter must have one player, but {list(losses)} share some")
+        self.rank, self.world = distributed.share(config.batch_size)
+        distributed.same(_tensors(model))
         self.ema = deepcopy(model).eval()
         self.like = self.players[0].parameters[0]
         self.device = self.like.device
-        self.rank, self.world = distributed.share(config.batch_size)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
 
     def logs(self) -> Iterator[Log]:
         """Step after step."""
         config, precision = self.config, self.config.precision
         if precision == "auto":
-            parts = {p.name: (self.model, p.loss) for p in self.players}
-            precision = fastest_precision(self.model, self.draw, parts, config)
+            losses = {player.name: player.loss for player in self.players}
+            precision = fastest_precision(self.model, self.draw, losses, config)
         forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         while self.step < config.steps:
             self.step += 1
@@ -130,23 +144,40 @@ class _Training:
 
     def batch(self) -> list[Tensor]:
         """This process's share of a fresh batch, on the device, in the dtype of the weights."""
-        drawn = self.draw(self.config.batch_size, self.generator)
+        n = self.config.batch_size
+        drawn = self.draw(n, self.generator)
         whole = drawn if isinstance(drawn, tuple) else (drawn,)
+        if any(v.shape[:1] != (n,) for v in whole):
+            shapes = ", ".join(str(list(v.shape)) for v in whole)
+            raise ValueError(f"draw must return tensors [{n}, ...], one row a sample, got {shapes}")
         shares = (v[self.rank :: self.world].to(self.device) for v in whole)
         return [v.to(self.like.dtype) if v.is_floating_point() else v for v in shares]
+
+    def scored(self, player: _Player, forward: nn.Module, batch: list[Tensor]) -> Tensor:
+        """The player's loss of this batch."""
+        try:
+            value = player.loss(forward, *batch)
+        except FloatingPointError as error:
+            raise self.diverged(str(error)) from None
+        if value.ndim or not value.requires_grad:
+            raise ValueError(
+                "loss must return a scalar that depends on the parameters, got "
+                f"{list(value.shape)}, requires_grad={value.requires_grad}"
+            )
+        return value
 
     def update(
         self, player: _Player, forward: nn.Module, batch: list[Tensor], precision: str
     ) -> None:
         """One step of one player's optimizer."""
-        try:
-            with autocast(self.device, precision):
-                value = player.loss(forward, *batch)
-        except FloatingPointError as error:
-            raise self.diverged(str(error)) from None
+        with autocast(self.device, precision):
+            value = self.scored(player, forward, batch)
         player.optimizer.zero_grad()
         value.backward()
-        distributed.average(p.grad for p in player.parameters)
+        for p in player.parameters:
+            if p.grad is None:  # this batch did not touch it: for Adam, a gradient of 0
+                p.grad = torch.zeros_like(p)
+        distributed.average(p.grad for p in player.parameters if p.grad is not None)
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(player.parameters, self.config.clip)
         for group in player.optimizer.param_groups:
@@ -171,9 +202,10 @@ class _Training:
         means = torch.stack([torch.stack(p.losses).mean() for p in self.players])
         distributed.average([means])
         losses = dict(zip((p.name for p in self.players), means.tolist(), strict=True))
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise self.diverged(f"the loss{f' of {name}' if name else ''} is {value}")
         weights = [p.detach().isfinite().all() for p in self.model.parameters()]
-        if not all(map(math.isfinite, losses.values())):
-            raise self.diverged(f"the loss is {math.fsum(losses.values())}")
         if not torch.stack(weights).all():
             raise self.diverged("a weight is not finite")
         for player in self.players:
@@ -197,42 +229,42 @@ class _Training:
         state = {"step": torch.tensor(step), "generator": self.generator.get_state()}
         for prefix, module in (("model", self.model), ("ema", self.ema)):
             state |= {f"{prefix}.{k}": v for k, v in module.state_dict().items()}
-        for name, _, moments in self.moments():
-            state |= {f"{moment}.{name}": value for moment, value in moments.items()}
+        state |= self.moments()
         return {k: v.detach().clone() for k, v in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Undo `state`. Raises ValueError where it is not of this training."""
         try:
             for prefix, module in (("model.", self.model), ("ema.", self.ema)):
-                part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                module.load_state_dict(part)
+                module.load_state_dict(part_of(state, prefix))
             self.step = int(state["step"])
-            for name, _, moments in self.moments():
-                for moment in moments:
-                    moments[moment].copy_(state[f"{moment}.{name}"])
+            for name, moment in self.moments().items():
+                if state[name].shape != moment.shape:
+                    raise ValueError(f"{name} has the shape {list(state[name].shape)}")
+                moment.copy_(state[name])
             self.generator.set_state(state["generator"].cpu())
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the state does not fit this model: {error}; resume with the configuration, and "
                 "on the kind of device, that it was saved with"
             ) from None
-        if self.step > self.config.steps:
+        if not 0 <= self.step <= self.config.steps:
             raise ValueError(
-                f"the state is of step {self.step}, beyond steps = {self.config.steps}: raise steps"
+                f"the state is of step {self.step}, not in 0..{self.config.steps}: raise steps"
             )
 
-    def moments(self) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-        """Name, parameter, and the two moments that Adam keeps of it, made where there are none."""
+    def moments(self) -> dict[str, Tensor]:
+        """The two moments that Adam keeps of each parameter, made where there are none yet."""
         names = {id(p): name for name, p in self.model.named_parameters()}
+        found: dict[str, Tensor] = {}
         for player in self.players:
             for p in player.parameters:
-                kept_of: dict[str, Any] = player.optimizer.state[p]
-                if not kept_of:
-                    step = torch.tensor(self.step, dtype=torch.float32, device=self.device)
-                    kept_of["step"] = step
-                    kept_of |= {m: torch.zeros_like(p) for m in ("exp_avg", "exp_avg_sq")}
-                yield names[id(p)], p, {m: kept_of[m] for m in ("exp_avg", "exp_avg_sq")}
+                own: dict[str, Any] = player.optimizer.state[p]
+                if not own:
+                    own["step"] = torch.tensor(float(self.step), device=self.device)
+                    own |= {m: torch.zeros_like(p) for m in ("exp_avg", "exp_avg_sq")}
+                found |= {f"{m}.{names[id(p)]}": own[m] for m in ("exp_avg", "exp_avg_sq")}
+        return found
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

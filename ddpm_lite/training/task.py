@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ from .loop import Players
 class Task(ABC):
     """All that decides what a run ends with; its fields are a checkpoint's ``config``.
 
-    ``kind`` names the task in checkpoints and on the command line. Raises ValueError where a number
-    is out of range.
+    ``kind`` names the task in checkpoints and on the command line. The fields hold what JSON can,
+    tuples and dataclasses of it. Raises ValueError where a number is out of range.
     """
 
     kind: ClassVar[str]
@@ -36,6 +36,10 @@ class Task(ABC):
                 f"got {self.save_every}"
             )
 
+    def begun(self) -> Self:
+        """The task when its run begins: with what it learns from its data. ValueError if not."""
+        return self
+
     @abstractmethod
     def build(self) -> nn.Module:
         """The untrained model."""
@@ -45,7 +49,22 @@ class Task(ABC):
         """What `training.train` asks for: ``draw`` and ``loss``, with the data on the device."""
 
     def preview(self, model: nn.Module, path: Path) -> None:  # noqa: B027
-        """Write something to look at while it trains, to ``path`` with a suffix. OSError if not."""
+        """Write something to look at while it trains, to ``path`` with a suffix."""
+
+    def labels(self, asked: str | None, n: int | None) -> Tensor | int:
+        """What `sample` is to draw: labels int64 [N], or how many where there are no classes.
+
+        asked: the classes, as the command line has them, or None for all; n: how many, or None.
+        """
+        if asked is not None:
+            raise ValueError(f"this model of kind {self.kind!r} knows no classes: leave them out")
+        if n is not None and n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        return 16 if n is None else n
+
+    def most(self, path: Path) -> int:
+        """How many samples `write` can put in one file of this name."""
+        return 1_000_000
 
     def sample(self, model: nn.Module, how: Any, labels: Tensor | int) -> Iterator[Tensor]:
         """Samples of a trained model, some at a time; ValueError where there are none to draw.
