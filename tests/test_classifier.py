@@ -1,6 +1,5 @@
 """The classifier: its shapes, its training in small, and the weights that travel with the book."""
 
-import runpy
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,12 @@ from torch.testing import assert_close
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import Classifier
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.tasks.classifier import moved
 from ddpm_lite.training import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"
-BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "classifier.py"))
 
 
 def small(**options) -> Classifier:
@@ -57,26 +57,12 @@ def test_gradients_reach_every_parameter_and_the_image():
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
 
 
-# ---- the command that trains it ------------------------------------------------------------------
-
-
-def test_training_learns_and_follows_its_seed(monkeypatch):
-    images, labels = (split[:512] for split in mnist("train"))
-    fit, models = BENCHMARK["fit"], []
-    monkeypatch.setitem(fit.__globals__, "BATCH", 32)
-    for _ in range(2):
-        model = small(width=4, features=32)
-        fit(model, images, labels, epochs=3, seed=3)
-        models.append(model)
-    assert not models[0].training
-    assert accuracy(models[0], images, labels) > 0.5
-    for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
-        assert_close(a, b, rtol=1e-3, atol=1e-3)
+# ---- augmentation --------------------------------------------------------------------------------
 
 
 def test_augmentation_moves_digits_and_keeps_what_they_are():
     x = to_unit(mnist("test")[0][:200])[:, None].float()
-    y = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
+    y = moved(x, torch.Generator().manual_seed(0))
     assert y.shape == x.shape and y.min() >= -1 and y.max() <= 1
     assert (y[:, 0, 0] == -1).float().mean() > 0.99  # background comes in at the border
     ink, moved_ink = (x + 1).sum((1, 2, 3)), (y + 1).sum((1, 2, 3))
@@ -85,20 +71,8 @@ def test_augmentation_moves_digits_and_keeps_what_they_are():
     centres = [((z + 1).sum(2) * where).sum((1, 2)) / (z + 1).sum((1, 2, 3)) for z in (x, y)]
     gap = (centres[1] - centres[0]).abs()
     assert 0.5 < gap.mean() < 2 and gap.max() < 4
-    again = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
+    again = moved(x, torch.Generator().manual_seed(0))
     assert torch.equal(y, again)
-
-
-def test_the_command_stores_what_it_measures(tmp_path, monkeypatch, capsys):
-    few = {split: tuple(part[:300] for part in mnist(split)) for split in ("train", "test")}
-    main, path = BENCHMARK["main"], tmp_path / "some.safetensors"
-    monkeypatch.setitem(main.__globals__, "mnist", few.get)
-    monkeypatch.setattr("sys.argv", ["classifier.py", "--epochs", "1", "--out", str(path)])
-    main()
-    facts = load_checkpoint(path).facts
-    assert facts["test_accuracy"] == accuracy(BENCHMARK["load"](path), *few["test"])
-    assert facts["epochs"] == 1 and facts["seed"] == 0
-    assert f"test accuracy {facts['test_accuracy']:.4f}" in capsys.readouterr().out
 
 
 # ---- the weights in the package ------------------------------------------------------------------
@@ -108,7 +82,7 @@ def test_the_shipped_weights_read_the_test_split():
     tensors, facts = load_checkpoint(WEIGHTS)
     assert WEIGHTS.stat().st_size <= 1.2e6
     assert {v.dtype for v in tensors.values() if v.is_floating_point()} == {torch.float16}
-    model = BENCHMARK["load"]()
+    model = load_pretrained("classifier")
     assert not model.training and next(model.parameters()).dtype == torch.float32
     found = accuracy(model, *mnist("test"))
     assert found >= 0.993

@@ -1,9 +1,7 @@
 """The autoencoder and the VAE: their bound by other routes, training in small, stored weights."""
 
-import hashlib
 import json
 import math
-import runpy
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from strategies import bad, check_bad, normal
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ddpm_lite import evaluation
 from ddpm_lite.bound import discretised_gaussian
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
@@ -22,7 +19,6 @@ from ddpm_lite.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "ddpm_lite" / "assets" / "results" / "vae.json"
-BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "vae.py"))
 NAMES = ("vae", "vae-plane", "autoencoder")
 
 
@@ -131,61 +127,6 @@ def test_the_gradient_in_the_noise_vanishes_at_the_mean_square():
     assert abs(slope) < 1e-8
 
 
-# ---- the command that trains them ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_training_learns_and_follows_its_seed(name, monkeypatch):
-    images, fit, models = mnist("train")[0][:256], BENCHMARK["fit"], []
-    monkeypatch.setitem(fit.__globals__, "BATCH", 32)
-    for _ in range(2):
-        torch.manual_seed(3)
-        model = untrained(BENCHMARK["CONFIGS"][name])
-        losses = fit(model, images, epochs=4, seed=3)
-        models.append(model)
-    assert losses[-1] < 0.8 * losses[0] and not model.training
-    for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
-        assert_close(a, b, rtol=1e-3, atol=1e-3)
-
-
-def test_settling_gives_sigma2_the_value_of_the_greatest_bound():
-    model, images = small().float(), mnist("test")[0][:300]
-    BENCHMARK["settle"](model, images, seed=5)
-    x, eps = to_unit(images)[:, None], BENCHMARK["normal"](300, 3, 5)  # the same draw of the codes
-    best, bounds = model.log_sigma2.item(), []
-    with torch.no_grad():
-        for off in (-0.05, 0.0, 0.05):
-            model.log_sigma2.fill_(best + off)
-            bounds.append(model.elbo(x, eps).total.mean())
-    assert bounds[1] > bounds[0] + 0.1 and bounds[1] > bounds[2] + 0.1
-
-
-def test_codes_of_a_fitted_normal_have_the_mean_and_covariance():
-    codes = normal(500, 3) @ normal(3, 3, seed=1) + 5
-    found = BENCHMARK["fitted"](codes.float(), 200_000, seed=0)
-    assert_close(found.mean(0), codes.mean(0).float(), rtol=0, atol=0.05)
-    assert_close(found.T.cov(), codes.T.cov().float(), rtol=0.05, atol=0.05)
-
-
-def test_the_command_stores_what_it_measures(tmp_path, monkeypatch, capsys):
-    few = {split: tuple(part[:60] for part in mnist(split)) for split in ("train", "test")}
-    main = BENCHMARK["main"]
-    monkeypatch.setitem(main.__globals__, "mnist", few.get)
-    monkeypatch.setitem(main.__globals__, "FIXED", (392.0,))
-    monkeypatch.setattr(evaluation, "mnist", few.get)
-    options = ["--epochs", "1", "--short", "1", "--n", "40", "--out", str(tmp_path)]
-    main(options)
-    results = json.loads((tmp_path / "results" / "vae.json").read_text("utf-8"))
-    assert set(results["weights"]) == set(NAMES) and len(results["sets"]) == 11
-    assert set(results["fixed"]) == {"392"} and results["fixed"]["392"]["sigma2"] == 392
-    model = load_pretrained(tmp_path / "weights" / "vae.safetensors")
-    assert results["bound"]["vae"] == BENCHMARK["bound"](model, few["test"][0], 0)
-    before = (tmp_path / "weights" / "vae.safetensors").read_bytes()
-    main([*options, "--keep"])
-    assert (tmp_path / "weights" / "vae.safetensors").read_bytes() == before
-    assert "sets: vae, samples" in capsys.readouterr().out
-
-
 # ---- the weights in the package ------------------------------------------------------------------
 
 
@@ -197,28 +138,6 @@ def test_networks_are_known_by_their_configuration(tmp_path):
         loaded, x = load_pretrained(tmp_path / kind), digits(2).float()
         assert type(loaded) is make and not loaded.training
         assert_close(loaded(x), model(x), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_weights_are_those_that_were_measured(name):
-    path = WEIGHTS / f"{name}.safetensors"
-    tensors, facts = load_checkpoint(path)
-    stored = json.loads(RESULTS.read_text("utf-8"))
-    assert path.stat().st_size <= 1e6
-    assert {v.dtype for v in tensors.values()} == {torch.float16}
-    assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] == stored["weights"][name]
-    model, images = load_pretrained(name), mnist("test")[0][:1000]
-    assert next(model.parameters()).dtype == torch.float32
-    if isinstance(model, VAE):
-        found = BENCHMARK["bound"](model, images, 0)
-        for term, room in {"reconstruction": 40, "kl": 0.6, "bits_per_dim": 0.06}.items():
-            assert abs(found[term] - stored["bound"][name][term]) < room
-        assert abs(found["squared_error"] / found["sigma2"] - 1) < 0.15
-    else:
-        x = to_unit(images)[:, None]
-        with torch.no_grad():
-            assert (model(x) - x).square().sum((1, 2, 3)).mean() < 30
-    assert facts["epochs"] and len(facts["losses"]) == facts["epochs"]
 
 
 def test_the_card_says_what_the_files_say():
