@@ -56,7 +56,7 @@ def notebook() -> dict:
 
 
 def dumped(nb: object) -> bytes:
-    return (json.dumps(nb, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    return (json.dumps(nb, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def output(nb: nbformat.NotebookNode, cell: int) -> nbformat.NotebookNode:

@@ -1,10 +1,13 @@
 """Damaged notebooks: each is a finding with the file's name, and the check goes on after it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from small_book import dumped, make, notebook, tool
+from small_book import ROOT, dumped, make, notebook, tool
 
 GOOD = dumped(notebook())
 
@@ -205,3 +208,22 @@ def test_a_notebook_outside_the_book_is_checked(path, tmp_path, capsys):
     other.write_bytes(GOOD)
     assert tool.check_all(path.parents[1], [other]) == 1
     assert "other.ipynb: not listed in _toc.yml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("character", ["\ud83d", "ö"])
+def test_a_finding_may_quote_what_the_terminal_cannot_show(character, path):
+    nb = notebook()
+    error = {"output_type": "error", "ename": character, "evalue": "", "traceback": []}
+    nb["cells"][1]["outputs"] = [error]
+    path.write_bytes(dumped(nb))
+    words = ["tools/notebooks.py", "check", str(path), "--root", str(path.parents[1])]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        encoding="ascii",
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "01-small.ipynb: code cell 0 has an error output (\\" in done.stdout
+    assert "1 notebooks checked, 2 findings" in done.stdout

@@ -197,7 +197,8 @@ def check_all(root: Path, paths: list[Path]) -> int:
     for path in paths:
         name = os.path.relpath(path, root)
         try:
-            found += [f"{name}: {message}" for message in check(path, toc)]
+            for message in check(path, toc):
+                found.append(f"{name}: {message}")
         except Exception as error:  # whatever its damage: the other notebooks are checked too
             found.append(f"{name}: {reason(error)}")
     print("\n".join([*found, f"{len(paths)} notebooks checked, {len(found)} findings"]))
@@ -212,6 +213,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT, help="folder with _toc.yml and book/")
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a finding may quote what cannot be printed
     root = args.root.resolve()
     paths = [p.resolve() for p in args.notebooks] or notebooks(root)
     if args.command == "check":
