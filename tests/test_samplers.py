@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from strategies import each
 from torch.testing import assert_close
 
 from ddpm_lite.density import grid, least_error, sampled_density
@@ -18,22 +19,15 @@ from ddpm_lite.mixture import two_modes
 from ddpm_lite.sampling import (
     best_variance,
     beta_tilde_variance,
-    ddim_heun_step,
     ddim_step,
     ddpm_step,
-    dpm_solver_step,
-    multistep,
+    last,
     sample,
     zero_variance,
 )
 from ddpm_lite.schedule import linear_schedule
-from ddpm_lite.sde import (
-    euler_step,
-    heun_step,
-    predictor_corrector_step,
-    reverse_sde_step,
-    solve_ode,
-)
+from ddpm_lite.sde import euler_step, predictor_corrector_step, reverse_sde_step, solve_ode
+from ddpm_lite.solvers import ddim_heun, dpm_solver, heun
 from ddpm_lite.times import paused, quadratic_grid, timestep_grid
 
 SCHEDULE, DATA, X = linear_schedule(), two_modes(), grid(n=1024)
@@ -66,21 +60,12 @@ SAMPLERS = {
     "ddim 0, quadratic": (ddim_step, quadratic_grid, None, 0.17707),
     "ddim 0.5": (partial(ddim_step, eta=0.5), timestep_grid, 0.00142, 0.13993),
     "ddim 1": (partial(ddim_step, eta=1.0), timestep_grid, 0.00283, 0.14981),
-    "ddim heun": (partial(ddim_heun_step, model=MODEL), timestep_grid, 0.000095, 0.06466),
     "sde": (reverse_sde_step, timestep_grid, 0.00147, 0.16559),
     "sde, corrected": (predictor_corrector_step, corrected, 0.00143, 0.14483),
     "ode euler": (euler_step, timestep_grid, 0.00251, 0.25549),
-    "ode heun": (partial(heun_step, model=MODEL), timestep_grid, 0.000038, 0.02063),
 }
-
-
-def each(names):
-    return pytest.mark.parametrize("name", names)
-
-
-def final(walk):
-    *_, (_, x, _) = walk
-    return x
+# The solver, and W1 in 1000 steps and in 10, of the quantiles that it walks.
+SOLVERS = {"ddim heun": (ddim_heun, 0.000095, 0.06466), "heun": (heun, 0.000038, 0.02063)}
 
 
 def start(n):
@@ -88,7 +73,14 @@ def start(n):
     return quantiles(stats.norm.cdf, n)
 
 
-NOISE_FREE = ("zero", "ddim 0", "ddim heun", "ode euler", "ode heun")
+def walked(step, n, times):
+    """Where the walk of a step, or a solver, takes n quantiles of N(0, 1)."""
+    if step in (ddim_heun, heun, dpm_solver):
+        return last(step(MODEL, SCHEDULE, start(n), times))
+    return last(sample(MODEL, SCHEDULE, (n,), step, times, x_T=start(n)))
+
+
+NOISE_FREE = ("zero", "ddim 0", "ode euler")
 
 
 @each([name for name in SAMPLERS if name not in (*NOISE_FREE, "ddim 0, quadratic", "ddim 1")])
@@ -103,12 +95,14 @@ def test_density_is_this_far_from_the_data_in_1000_steps(name):
     assert_close(w1_density(X, density, TRUTH), distance, rtol=0.01, atol=5e-5)
 
 
-@each(NOISE_FREE)
+@each([*NOISE_FREE, *SOLVERS])
 def test_quantiles_end_this_far_from_the_data_in_1000_steps(name):
     """Without noise a walk of quantiles is exact, where the grid would smear a part of a cell."""
-    step, times, distance, _ = SAMPLERS[name]
-    x_0 = final(sample(MODEL, SCHEDULE, (400,), step, times(1000, 1000), x_T=start(400)))
-    assert_close(w1(x_0, quantiles(mixture_cdf(DATA), 400)), distance, rtol=0.01, atol=0)
+    step, distance = (
+        (SAMPLERS[name][0], SAMPLERS[name][2]) if name in SAMPLERS else SOLVERS[name][:2]
+    )
+    truth = quantiles(mixture_cdf(DATA), 400)
+    assert_close(w1(walked(step, 400, 1000), truth), distance, rtol=0.01, atol=0)
 
 
 @each([name for name in SAMPLERS if name != "zero"])  # a spike, too narrow for the grid
@@ -120,7 +114,7 @@ def test_samples_agree_with_the_density_and_not_with_the_data(name):
     assert_close(w1_density(x, density, DATA.log_prob(x).exp()), distance, rtol=0.01, atol=0)
     edges, cdf = (x + (x[1] - x[0]) / 2).numpy(), (density.cumsum(0) * (x[1] - x[0])).numpy()
     options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
-    x_0 = final(sample(MODEL, SCHEDULE, (50_000,), step, times, **options))
+    x_0 = last(sample(MODEL, SCHEDULE, (50_000,), step, times, **options))
     assert ks(x_0, lambda v: np.interp(v, edges, cdf))[1] > 1e-3
     assert ks(x_0, mixture_cdf(DATA))[1] < 1e-3
 
@@ -136,40 +130,51 @@ def test_50000_samples_of_1000_steps_agree_with_the_density():
         return torch.lerp(eps[left], eps[left + 1], place - left)
 
     options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
-    x_0 = final(sample(tabled, SCHEDULE, (50_000,), **options))
+    x_0 = last(sample(tabled, SCHEDULE, (50_000,), **options))
     density = sampled_density(MODEL, SCHEDULE, X)
     edges, cdf = (X + (X[1] - X[0]) / 2).numpy(), (density.cumsum(0) * (X[1] - X[0])).numpy()
     assert ks(x_0, lambda v: np.interp(v, edges, cdf))[1] > 1e-3
 
 
 def test_a_walk_from_quantiles_measures_what_the_grid_does():
-    """Without noise, with memory or not: the quantiles of N(0, 1), walked, against the data's."""
+    """Without noise: the quantiles of N(0, 1), walked, against the data's."""
     x, truth = grid(n=4096), quantiles(mixture_cdf(DATA), 8192)
-    for step in (ddim_step, partial(heun_step, model=MODEL)):
-        walked = w1(final(sample(MODEL, SCHEDULE, (8192,), step, 10, x_T=start(8192))), truth)
+    for step in (ddim_step, euler_step):
         density = sampled_density(MODEL, SCHEDULE, x, step, 10)
-        assert_close(walked, w1_density(x, density, DATA.log_prob(x).exp()), rtol=0.01, atol=0)
+        expected = w1_density(x, density, DATA.log_prob(x).exp())
+        assert_close(w1(walked(step, 8192, 10), truth), expected, rtol=0.01, atol=0)
+
+
+@each(SOLVERS)
+def test_samples_of_a_solver_agree_with_its_quantiles_and_not_with_the_data(name):
+    """In 10 steps, as above: on the line a smooth flow takes quantiles to quantiles."""
+    solver, _, distance = SOLVERS[name]
+    found = walked(solver, 8192, 10)
+    assert (found.diff() > 0).all()
+    assert_close(w1(found, quantiles(mixture_cdf(DATA), 8192)), distance, rtol=0.01, atol=0)
+    noise = torch.randn(50_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_0 = last(solver(MODEL, SCHEDULE, noise, 10))
+    level = (np.arange(8192) + 0.5) / 8192
+    assert ks(x_0, lambda v: np.interp(v, found.numpy(), level))[1] > 1e-3
+    assert ks(x_0, mixture_cdf(DATA))[1] < 1e-3
 
 
 def test_few_steps_of_dpm_solver_beat_those_of_ddim():
     """W1 to the data in 20 calls, on the grid that is dense where t is small."""
     truth, times = quantiles(mixture_cdf(DATA), 4096), quadratic_grid(1000, 20)
-    found = [
-        w1(final(sample(MODEL, SCHEDULE, (4096,), step, times, x_T=start(4096))), truth)
-        for step in (multistep(dpm_solver_step), ddim_step)
-    ]
+    found = [w1(walked(step, 4096, times), truth) for step in (dpm_solver, ddim_step)]
     assert found[0] < 0.5 * found[1], found
 
 
 def test_without_noise_the_ancestral_step_collapses_and_ddim_does_not():
     """The width inside a mode should be 0.5; and on 20/80 all goes to the heavy mode."""
-    spread = [float(final(sample(MODEL, SCHEDULE, (512,), s, 250, x_T=start(512)))[:256].std())
+    spread = [float(last(sample(MODEL, SCHEDULE, (512,), s, 250, x_T=start(512)))[:256].std())
               for s in (partial(ddpm_step, variance=zero_variance), ddim_step)]  # fmt: skip
     assert spread[0] < 0.2 and abs(spread[1] - 0.5) < 0.03, spread
     unequal = two_modes(0.2)
     model, share = unequal.denoiser(SCHEDULE), []
     for step in (partial(ddpm_step, variance=zero_variance), ddim_step):
-        x_0 = final(sample(model, SCHEDULE, (512,), step, 250, x_T=start(512)))
+        x_0 = last(sample(model, SCHEDULE, (512,), step, 250, x_T=start(512)))
         share.append(float((x_0 < 0).double().mean()))
     assert share[0] < 0.02 and abs(share[1] - 0.2) < 0.02, share
 
@@ -179,9 +184,9 @@ def test_without_noise_the_ancestral_step_collapses_and_ddim_does_not():
 ORDERS = [
     pytest.param(euler_step, 1, 0.15, id="euler"),
     pytest.param(ddim_step, 1, 0.15, id="ddim"),
-    pytest.param(partial(heun_step, model=MODEL), 2, 0.25, id="heun"),
-    pytest.param(partial(ddim_heun_step, model=MODEL), 2, 0.25, id="ddim heun"),
-    pytest.param(multistep(dpm_solver_step), 2, 0.3, id="dpm-solver++"),
+    pytest.param(heun, 2, 0.25, id="heun"),
+    pytest.param(ddim_heun, 2, 0.25, id="ddim heun"),
+    pytest.param(dpm_solver, 2, 0.3, id="dpm-solver++"),
 ]
 
 
@@ -203,7 +208,11 @@ def test_order_of_convergence(step, order, tolerance, solved):
     """The slope of the error at t = 1 over the number of steps, in logarithms."""
     counts, errors = (20, 40, 80, 160, 320), []
     for steps in counts:
-        x = final(sample(MODEL, SCHEDULE, (32,), step, even_in_log_snr(steps), x_T=start(32)))
-        errors.append(float((x - solved).abs().mean()))
+        times = even_in_log_snr(steps)
+        if step in (euler_step, ddim_step):
+            walk = sample(MODEL, SCHEDULE, (32,), step, times, x_T=start(32), until=1)
+        else:
+            walk = step(MODEL, SCHEDULE, start(32), times, until=1)
+        errors.append(float((last(walk) - solved).abs().mean()))
     slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert abs(slope - order) < tolerance, (slope, errors)
