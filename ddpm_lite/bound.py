@@ -69,8 +69,9 @@ def discretised_gaussian(x: Tensor, mean: Number, var: Number) -> Tensor:
     k = level.round()
     if not ((k - level).abs() < 1e-3).all() or k.min() < 0 or k.max() > 255:
         raise ValueError(
-            f"x must have the 256 levels of 8-bit images in [-1, 1], got {x.dtype} from {x.min():g} "
-            f"to {x.max():g}: use data.to_unit, or gaussian.log_density for other data"
+            "x must have the 256 levels of 8-bit images in [-1, 1], got values from "
+            f"{x.min():g} to {x.max():g} in {x.dtype}: use data.to_unit, or gaussian.log_density "
+            "for other data"
         )
     mean, var = (torch.as_tensor(v, dtype=torch.float64, device=x.device) for v in (mean, var))
     if not (var > 0).all():

@@ -91,7 +91,7 @@ class Gaussian:
                 f"{list(mean.shape)} and {list(cov.shape)} (variances alone: Gaussian.diagonal)"
             )
         batch = torch.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
-        mean, cov = (v if v.is_floating_point() else v.double() for v in (mean, cov))
+        mean, cov = (v.double() if _whole(v) else v for v in (mean, cov))
         check_real(mean=mean, cov=cov)
         dtype = torch.promote_types(mean.dtype, cov.dtype)
         mean, cov = mean.to(dtype).expand(*batch, D), cov.to(dtype).expand(*batch, D, D)
@@ -260,6 +260,10 @@ def _solve(L: Tensor, x: Tensor) -> Tensor:
 def _tensors(*values: Number) -> list[Tensor]:
     """Numbers and lists become float64, tensors keep their dtype."""
     return [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
+
+
+def _whole(x: Tensor) -> bool:
+    return not (x.is_floating_point() or x.is_complex())
 
 
 def _positive(**variances: Tensor) -> None:

@@ -103,16 +103,17 @@ def predictor_corrector_step(
 ) -> Tensor:
     """A step of ``predictor`` where time moves; where it stands still, one of Langevin's.
 
-    Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
-    `score.annealed_langevin_step`. For a small size the corrector leaves the law of x_t where
-    it should be, and draws it there where it is not (eq-reverse-sde-split); a large one moves it.
-    For times as those of `times.paused`. Song et al. 2021, algorithm 1.
+    Arguments as `sampling.ddpm_step`, with s <= t; size: as in `score.annealed_langevin_step`. For
+    a small size the corrector leaves the law of x_t where it should be, and draws it there where it
+    is not (eq-reverse-sde-split); a large one moves it. For times as those of `times.paused`. Song
+    et al. 2021, algorithm 1.
     """
-    if (s < t).all():
-        return predictor(schedule, x_t, t, s, eps_hat, z)
-    if not torch.equal(s, t):
-        raise ValueError("s must be below t in the whole batch, or equal to it in the whole batch")
-    return annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
+    if readable(s) and readable(t) and (s > t).any():
+        raise ValueError("s must be below t, or equal to it where time stands still")
+    still = s == t
+    predicted = predictor(schedule, x_t, t, torch.where(still, 0, s), eps_hat, z)
+    corrected = annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
+    return torch.where(still.reshape(-1, *[1] * (x_t.ndim - 1)), corrected, predicted)
 
 
 @torch.no_grad()

@@ -107,9 +107,39 @@ def test_arguments_broadcast_and_keep_their_dtype():
     assert mean.shape == (3, 4) and var.shape == ()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_lower_precision_loses_only_its_own_rounding(dtype):
+    x, mean, var = normal(5), normal(5, seed=1), normal(5, seed=2).exp()
+    x, mean, var = (v.to(dtype) for v in (x, mean, var))
+    for function, arguments in (
+        (log_density, (x, mean, var)),
+        (kl, (x, var, mean, var.flip(0))),
+        (entropy, (var,)),
+        (lambda *a: product(*a)[0], (x, var, mean, var)),
+    ):
+        found, exact = function(*arguments), function(*(a.double() for a in arguments))
+        tolerance = 8 * torch.finfo(dtype).eps * (1 + exact.abs().max().item())
+        assert found.dtype == dtype
+        assert_close(found.double(), exact, rtol=0, atol=tolerance)
+
+
+def test_integers_are_numbers():
+    whole = torch.arange(1, 4)
+    expected = log_density(whole.double(), 0.0, whole.double())
+    assert_close(log_density(whole, 0, whole).double(), expected, rtol=1e-6, atol=0)
+    assert_close(kl(0, 1, whole, 2), kl(0.0, 1.0, whole.double(), 2.0), rtol=1e-6, atol=0)
+
+
+def test_variances_are_not_looked_at_on_a_device():
+    away = torch.zeros(3, device="meta")
+    assert log_density(away, away, away).shape == kl(away, away, away, away).shape == (3,)
+    assert affine(away, away, away)[1].shape == (3,)
+
+
 BAD = [
     bad("density 0", lambda: log_density(0.0, 0.0, 0.0), "var must be positive .*variance.*got 0"),
     bad("density NaN", lambda: log_density(0.0, 0.0, math.nan), "var must be positive.*got nan"),
+    bad("density int", lambda: log_density(0, 0, torch.tensor([1, 0])), "var must be .*got 0"),
     bad("kl p", lambda: kl(0.0, -1.0, 0.0, 1.0), "var_p must be positive .*got -1"),
     bad("kl q", lambda: kl(0.0, 1.0, 0.0, torch.tensor([1.0, 0.0])), "var_q must be .*got 0"),
     bad("entropy", lambda: entropy(-2.0), "var must be positive .*got -2"),

@@ -13,8 +13,6 @@ from torch.testing import assert_close
 
 from ddpm_lite.gaussian import Gaussian, add, affine, entropy, kl, log_density, product
 
-# ---- vectors -------------------------------------------------------------------------------------
-
 
 def law(D: int, seed: int, *batch: int) -> Gaussian:
     """Any mean and any covariance, well away from singular."""
@@ -233,6 +231,9 @@ def test_dtypes_and_lists():
     assert small.log_density([0.0, 0.0]).dtype == torch.float32
     assert small.affine(numbers(1, 1)[None]).cov.dtype == torch.float32
     assert p.conditional([0], [1.0]).mean.shape == (1,)
+    whole = Gaussian(torch.tensor([0, 1]), torch.tensor([[2, 1], [1, 2]]))
+    assert_same(whole, p, 0)
+    assert_same(whole.affine(torch.tensor([[1, 2]]), 3), p.affine(numbers(1, 2)[None], 3.0), 0)
 
 
 def test_small_variances_are_safe():
@@ -248,6 +249,10 @@ def test_small_variances_are_safe():
 EYE = torch.eye(2, dtype=torch.float64)
 TWO = Gaussian([0, 0], EYE)
 BAD = [
+    bad("half", lambda: Gaussian(EYE[0].half(), EYE), "mean must be float32 or .*16", TypeError),
+    bad("bfloat16", lambda: Gaussian(EYE[0], EYE.bfloat16()), "cov must be float32 or", TypeError),
+    bad("complex", lambda: Gaussian(EYE[0], EYE * 1j), "cov must be float32 or", TypeError),
+    bad("no sample", lambda: TWO.sample(0), "n must be at least 1, got 0"),
     bad("no vector", lambda: Gaussian(numbers(1)[0], EYE), r"mean must have shape \[\*B, D\]"),
     bad("no matrix", lambda: Gaussian([0, 0], [1, 1]), "variances alone: Gaussian.diagonal"),
     bad("sizes", lambda: Gaussian([0, 0, 0], EYE), r"got \[3\] and \[2, 2\]"),

@@ -24,8 +24,8 @@ class MLP(nn.Module):
         super().__init__()
         sizes = {"dim": dim, "width": width, "depth": depth, "T": T, "frequencies": frequencies}
         for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
         self.dim, self.T = dim, T
         self.octaves = [math.pi / 2 * 2**k for k in range(frequencies)]
         units = [dim + 2 * frequencies] + [width] * depth
