@@ -202,8 +202,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     """images; labels and names where they are there."""
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{shown(path)} is neither a folder nor a whole .npz file: give a folder of pictures, or what"
-            f" {SAVE} writes"
+            f"{shown(path)} is neither a folder nor a whole .npz file: give a folder of pictures, "
+            f"or what {SAVE} writes"
         )
     try:
         with zipfile.ZipFile(path) as file:
