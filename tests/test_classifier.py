@@ -1,7 +1,6 @@
 """The classifier: its shapes, its training in small, and the weights that travel with the book."""
 
-import runpy
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from torch.testing import assert_close
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import Classifier
-from ddpm_lite.training import load_checkpoint
+from ddpm_lite.tasks import Classify, load_task
+from ddpm_lite.tasks.classifier import cross_entropy, moved
+from ddpm_lite.training import checkpoint, load_checkpoint, train
 
-ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"
-BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "classifier.py"))
+WEIGHTS = checkpoint.WEIGHTS / "classifier.safetensors"
 
 
 def small(**options) -> Classifier:
@@ -57,26 +56,38 @@ def test_gradients_reach_every_parameter_and_the_image():
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
 
 
-# ---- the command that trains it ------------------------------------------------------------------
+# ---- its training --------------------------------------------------------------------------------
 
 
-def test_training_learns_and_follows_its_seed(monkeypatch):
-    images, labels = (split[:512] for split in mnist("train"))
-    fit, models = BENCHMARK["fit"], []
-    monkeypatch.setitem(fit.__globals__, "BATCH", 32)
-    for _ in range(2):
-        model = small(width=4, features=32)
-        fit(model, images, labels, epochs=3, seed=3)
-        models.append(model)
-    assert not models[0].training
-    assert accuracy(models[0], images, labels) > 0.5
-    for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
-        assert_close(a, b, rtol=1e-3, atol=1e-3)
+def test_it_learns_to_read():
+    """After 150 steps it reads three test digits of four; chance reads one of ten."""
+    task = Classify(width=4, features=32)
+    how = replace(task.train, steps=150, batch_size=64, warmup=10, ema_decay=0.9, log_every=150)
+    torch.manual_seed(3)
+    (log,) = train(task.build(), *task.batches(torch.device("cpu")), how)
+    images, labels = (split[::10] for split in mnist("test"))
+    assert accuracy(log.ema, images, labels) > 0.75
+
+
+def test_its_loss_is_minus_the_log_probability_of_the_label():
+    model, x, y = small(), digits(5), torch.tensor([0, 3, 9, 9, 1])
+    p = model(x).softmax(1)
+    assert_close(cross_entropy(model, x, y), -p[torch.arange(5), y].log().mean())
+
+
+def test_its_batches_are_moved_digits_and_their_labels():
+    draw, _ = Classify().batches(torch.device("cpu"))
+    x, y = draw(64, torch.Generator().manual_seed(0))
+    assert x.shape == (64, 1, 28, 28) and x.min() >= -1 and x.max() <= 1 and y.max() < 10
+    model = load_task("classifier")[1]
+    assert (model(x).argmax(1) == y).float().mean() > 0.9
+    levels = (x + 1) * 127.5
+    assert ((levels - levels.round()).abs() > 0.01).float().mean() > 0.1  # between the 256: moved
 
 
 def test_augmentation_moves_digits_and_keeps_what_they_are():
     x = to_unit(mnist("test")[0][:200])[:, None].float()
-    y = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
+    y = moved(x, torch.Generator().manual_seed(0))
     assert y.shape == x.shape and y.min() >= -1 and y.max() <= 1
     assert (y[:, 0, 0] == -1).float().mean() > 0.99  # background comes in at the border
     ink, moved_ink = (x + 1).sum((1, 2, 3)), (y + 1).sum((1, 2, 3))
@@ -85,20 +96,7 @@ def test_augmentation_moves_digits_and_keeps_what_they_are():
     centres = [((z + 1).sum(2) * where).sum((1, 2)) / (z + 1).sum((1, 2, 3)) for z in (x, y)]
     gap = (centres[1] - centres[0]).abs()
     assert 0.5 < gap.mean() < 2 and gap.max() < 4
-    again = BENCHMARK["moved"](x, torch.Generator().manual_seed(0))
-    assert torch.equal(y, again)
-
-
-def test_the_command_stores_what_it_measures(tmp_path, monkeypatch, capsys):
-    few = {split: tuple(part[:300] for part in mnist(split)) for split in ("train", "test")}
-    main, path = BENCHMARK["main"], tmp_path / "some.safetensors"
-    monkeypatch.setitem(main.__globals__, "mnist", few.get)
-    monkeypatch.setattr("sys.argv", ["classifier.py", "--epochs", "1", "--out", str(path)])
-    main()
-    facts = load_checkpoint(path).facts
-    assert facts["test_accuracy"] == accuracy(BENCHMARK["load"](path), *few["test"])
-    assert facts["epochs"] == 1 and facts["seed"] == 0
-    assert f"test accuracy {facts['test_accuracy']:.4f}" in capsys.readouterr().out
+    assert torch.equal(y, moved(x, torch.Generator().manual_seed(0)))
 
 
 # ---- the weights in the package ------------------------------------------------------------------
@@ -108,7 +106,8 @@ def test_the_shipped_weights_read_the_test_split():
     tensors, facts = load_checkpoint(WEIGHTS)
     assert WEIGHTS.stat().st_size <= 1.2e6
     assert {v.dtype for v in tensors.values() if v.is_floating_point()} == {torch.float16}
-    model = BENCHMARK["load"]()
+    task, model = load_task("classifier")
+    assert task == Classify()
     assert not model.training and next(model.parameters()).dtype == torch.float32
     found = accuracy(model, *mnist("test"))
     assert found >= 0.993
