@@ -250,9 +250,8 @@ def _parse(name: str, *args: str) -> Any:
     folder = Path("runs") / (kind if len(words) < 2 else f"{kind}-{preset}")
     default: Train = Train(PRESETS[kind][preset], folder)
     about = (
-        f"Train {kind} ({preset}); checkpoints, log and previews go to a folder.\n\n"
-        f"ddpm-lite train KIND PRESET, where KIND is one of {', '.join(PRESETS)}, and PRESET of "
-        f"{kind}: {', '.join(PRESETS[kind])}"
+        f"Train {kind} ({preset}); checkpoints, log and previews go to a folder. "
+        f"Presets of {kind}: {', '.join(PRESETS[kind])}. Kinds: {', '.join(PRESETS)}."
     )
     made: Any = Train.__class_getitem__(KINDS[kind])  # type: ignore[attr-defined]
     prog, args = " ".join(["ddpm-lite train", *words]), args[len(words) :]

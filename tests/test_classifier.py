@@ -1,6 +1,6 @@
 """The classifier: its shapes, its training in small, and the weights that travel with the book."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +10,11 @@ from torch.testing import assert_close
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import Classifier
-from ddpm_lite.tasks import load_pretrained
-from ddpm_lite.tasks.classifier import moved
-from ddpm_lite.training import load_checkpoint
+from ddpm_lite.tasks import Classify, load_task
+from ddpm_lite.tasks.classifier import cross_entropy, moved
+from ddpm_lite.training import checkpoint, load_checkpoint, train
 
-ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "ddpm_lite" / "assets" / "weights" / "classifier.safetensors"
+WEIGHTS = checkpoint.WEIGHTS / "classifier.safetensors"
 
 
 def small(**options) -> Classifier:
@@ -57,7 +56,33 @@ def test_gradients_reach_every_parameter_and_the_image():
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
 
 
-# ---- augmentation --------------------------------------------------------------------------------
+# ---- its training --------------------------------------------------------------------------------
+
+
+def test_it_learns_to_read():
+    """After 150 steps it reads three test digits of four; chance reads one of ten."""
+    task = Classify(width=4, features=32)
+    how = replace(task.train, steps=150, batch_size=64, warmup=10, ema_decay=0.9, log_every=150)
+    torch.manual_seed(3)
+    (log,) = train(task.build(), *task.batches(torch.device("cpu")), how)
+    images, labels = (split[::10] for split in mnist("test"))
+    assert accuracy(log.ema, images, labels) > 0.75
+
+
+def test_its_loss_is_minus_the_log_probability_of_the_label():
+    model, x, y = small(), digits(5), torch.tensor([0, 3, 9, 9, 1])
+    p = model(x).softmax(1)
+    assert_close(cross_entropy(model, x, y), -p[torch.arange(5), y].log().mean())
+
+
+def test_its_batches_are_moved_digits_and_their_labels():
+    draw, _ = Classify().batches(torch.device("cpu"))
+    x, y = draw(64, torch.Generator().manual_seed(0))
+    assert x.shape == (64, 1, 28, 28) and x.min() >= -1 and x.max() <= 1 and y.max() < 10
+    model = load_task("classifier")[1]
+    assert (model(x).argmax(1) == y).float().mean() > 0.9
+    levels = (x + 1) * 127.5
+    assert ((levels - levels.round()).abs() > 0.01).float().mean() > 0.1  # between the 256: moved
 
 
 def test_augmentation_moves_digits_and_keeps_what_they_are():
@@ -71,8 +96,7 @@ def test_augmentation_moves_digits_and_keeps_what_they_are():
     centres = [((z + 1).sum(2) * where).sum((1, 2)) / (z + 1).sum((1, 2, 3)) for z in (x, y)]
     gap = (centres[1] - centres[0]).abs()
     assert 0.5 < gap.mean() < 2 and gap.max() < 4
-    again = moved(x, torch.Generator().manual_seed(0))
-    assert torch.equal(y, again)
+    assert torch.equal(y, moved(x, torch.Generator().manual_seed(0)))
 
 
 # ---- the weights in the package ------------------------------------------------------------------
@@ -82,7 +106,8 @@ def test_the_shipped_weights_read_the_test_split():
     tensors, facts = load_checkpoint(WEIGHTS)
     assert WEIGHTS.stat().st_size <= 1.2e6
     assert {v.dtype for v in tensors.values() if v.is_floating_point()} == {torch.float16}
-    model = load_pretrained("classifier")
+    task, model = load_task("classifier")
+    assert task == Classify()
     assert not model.training and next(model.parameters()).dtype == torch.float32
     found = accuracy(model, *mnist("test"))
     assert found >= 0.993

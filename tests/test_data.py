@@ -3,6 +3,7 @@
 import gzip
 import math
 import shutil
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from strategies import bad, check_bad
 from torch.testing import assert_close
 
-from ddpm_lite import data
+data = import_module("ddpm_lite.data.mnist")  # the module: the name means the function
 
 COUNTS = {
     "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
@@ -75,7 +76,7 @@ NUMBERS = torch.arange(50)
 
 def drawn(n: int, seed: int = 0, **options) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The numbers of n drawn images, their labels y, and x_0."""
-    draw = data.labelled(NUMBERED, NUMBERS, **options)
+    draw = data.labelled(NUMBERED, NUMBERS, **{"null": 50} | options)
     x_0, y = draw(n, torch.Generator().manual_seed(seed))
     assert (x_0 == x_0[:, :, :1, :1]).all()
     return ((x_0[:, 0, 0, 0] + 1) * 127.5).round().long(), y, x_0
@@ -90,7 +91,7 @@ def test_drawn_images_have_their_labels():
 
 def test_images_are_drawn_uniformly_with_replacement():
     counts = torch.zeros(50)
-    draw = data.labelled(NUMBERED, NUMBERS)
+    draw = data.labelled(NUMBERED, NUMBERS, null=50)
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
         counts += draw(500, generator)[1].bincount(minlength=50)
@@ -111,7 +112,14 @@ def test_a_share_of_the_labels_is_hidden_whatever_they_are(dropout):
 
 
 def test_the_null_label_is_the_class_after_the_digits():
-    assert (drawn(9, dropout=1.0)[1] == 10).all()
+    few = data.labelled(NUMBERED[:10], NUMBERS[:10], dropout=1.0)
+    assert (few(9, torch.Generator())[1] == 10).all()
+
+
+def test_without_labels_images_come_alone_and_colours_stay():
+    colours = NUMBERED[:, None].expand(50, 3, 28, 28)
+    (x_0,) = data.labelled(colours, None)(4, torch.Generator().manual_seed(0))
+    assert x_0.shape == (4, 3, 28, 28) and (x_0[:, 0] == x_0[:, 2]).all()
 
 
 def test_a_generator_decides_the_draw_and_nothing_else():
@@ -145,7 +153,7 @@ def package(tmp_path, monkeypatch):
 
 def test_the_copy_is_read(package):
     assert data.mnist("test")[1].bincount().tolist() == COUNTS["test"]
-    with pytest.raises(RuntimeError, match="missing: .*train-images"):
+    with pytest.raises(data.DataError, match="missing: .*train-images"):
         data.mnist("train")
 
 
@@ -175,14 +183,16 @@ def test_a_damaged_file_is_named_with_what_to_do(package, name, damage):
     file = package / name
     change, message = DAMAGE[damage]
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(RuntimeError, match=f"({message}).*{name}; reinstall ddpm_lite, or restore"):
+    with pytest.raises(
+        data.DataError, match=f"({message}).*{name}; reinstall ddpm_lite, or restore"
+    ):
         data.mnist("test")
 
 
 @pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
 def test_a_missing_file_is_named_with_what_to_do(package, name):
     (package / name).unlink()
-    with pytest.raises(RuntimeError, match=f"missing: .*{name}; reinstall ddpm_lite, or restore"):
+    with pytest.raises(data.DataError, match=f"missing: .*{name}; reinstall ddpm_lite, or restore"):
         data.mnist("test")
 
 
@@ -196,15 +206,26 @@ BAD = [
     bad("bytes of nothing", lambda: data.to_bytes(torch.tensor([math.nan])), "finite"),
     bad("split", lambda: data.mnist("valid"), "split must be 'train' or 'test', got 'valid'"),
     bad("split None", lambda: data.mnist(None), "split must be 'train' or 'test', got None"),
-    bad("labels", lambda: data.labelled(NUMBERED, NUMBERS[:9]), "got 50 images, 9 labels"),
-    bad("no image", lambda: data.labelled(NUMBERED[:0], NUMBERS[:0]), "got 0 images, 0 labels"),
-    bad("dropout", lambda: drawn(3, dropout=1.1), r"dropout in \[0, 1\], .*dropout 1.1"),
-    bad("dropout NaN", lambda: drawn(3, dropout=math.nan), "dropout nan"),
+    bad("labels", lambda: data.labelled(NUMBERED, NUMBERS[:9], null=50), r"\[50\], got .*\[9\]"),
+    bad(
+        "floats", lambda: data.labelled(NUMBERED, NUMBERS.float(), null=50), "labels must be int64"
+    ),
+    bad(
+        "classes beyond null",  # hidden labels would have trained class 10
+        lambda: data.labelled(NUMBERED[:26], NUMBERS[:26]),
+        r"labels must lie in 0..9, got values from 0 to 25",
+    ),
+    bad("below", lambda: data.labelled(NUMBERED, NUMBERS - 1, null=50), "lie in 0..49, got .*-1"),
+    bad("no image", lambda: data.labelled(NUMBERED[:0], NUMBERS[:0]), r"N >= 1, got .*\[0, 28"),
+    bad(
+        "one image", lambda: data.labelled(NUMBERED[0], NUMBERS[:1]), r"\[N, H, W\] or .*\[28, 28\]"
+    ),
+    bad("dropout", lambda: drawn(3, dropout=1.1), r"dropout must lie in \[0, 1\], got 1.1"),
+    bad("dropout NaN", lambda: drawn(3, dropout=math.nan), "dropout must lie in .*got nan"),
     bad(
         "float images",
-        lambda: data.labelled(NUMBERED.float(), NUMBERS)(3, torch.Generator()),
+        lambda: data.labelled(NUMBERED.float(), NUMBERS, null=50),
         "images must be uint8 .*float32",
-        TypeError,
     ),
     bad(
         "floats", lambda: data.to_unit(torch.zeros(2)), "images must be uint8 .*float32", TypeError

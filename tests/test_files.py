@@ -48,7 +48,9 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), MemoryError()]
+)
 def test_what_comes_in_between_leaves_the_file_of_before(tmp_path, monkeypatch, call, error):
     def refuse(*args):
         raise error

@@ -179,7 +179,9 @@ def test_a_run_that_ended_can_be_resumed_and_does_nothing(ended, tmp_path):
 def test_a_torn_line_of_the_log_goes_and_earlier_lines_stay(half):
     log = half / "log.jsonl"
     before = log.read_bytes()
-    log.write_bytes(before + b'{"step": 7, "loss": 1.0, "seconds": 2}\n\xff\x00\n3\n{"step": 4, "lo')
+    log.write_bytes(
+        before + b'{"step": 7, "loss": 1.0, "seconds": 2}\n\xff\x00\n3\n{"step": 4, "lo'
+    )
     next(run(half, LONG, resume=True))
     assert log.read_bytes() == before
 
@@ -190,7 +192,9 @@ def test_checkpoints_go_by_their_number(half):
     for name in big:
         tensors, facts = newest(half)
         step = int(name[11:-12])
-        save_checkpoint(half / name, tensors | {"step": torch.tensor(step)}, {**facts, "step": step})
+        save_checkpoint(
+            half / name, tensors | {"step": torch.tensor(step)}, {**facts, "step": step}
+        )
         assert newest(half).facts["step"] == step
 
 
@@ -205,7 +209,9 @@ def test_a_run_can_begin_with_the_weights_of_another(ended, tmp_path):
         seen = {k: v.clone() for k, v in log.ema.state_dict().items()}
     assert same_tensors(seen, start.state_dict())
     other = built(replace(SHORT, width=16))
-    with pytest.raises(ValueError, match=r"other sizes .*layers.0.bias should be \[8\], is \[16\]"):
+    with pytest.raises(
+        ValueError, match=r"start does not fit .*layers.0.bias should be \[8\], is \[16\]"
+    ):
         next(run(tmp_path / "b", SHORT, start=other))
     with pytest.raises(ValueError, match="start must be a VAE, got a MLP"):
         next(run(tmp_path / "c", KINDS["vae"], start=start))

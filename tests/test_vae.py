@@ -2,7 +2,7 @@
 
 import json
 import math
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,15 +10,15 @@ from strategies import bad, check_bad, normal
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ddpm_lite.bound import discretised_gaussian
+from ddpm_lite.bound import bits_per_dim, discretised_gaussian
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.networks import VAE, Autoencoder, reparameterise
-from ddpm_lite.tasks import load_pretrained
-from ddpm_lite.training import load_checkpoint, save_checkpoint
-from ddpm_lite.training.checkpoint import WEIGHTS
+from ddpm_lite.tasks import PRESETS, Drawing, load_pretrained, load_task
+from ddpm_lite.tasks.codes import AutoencoderTask, VAETask, negative_elbo, squared_error
+from ddpm_lite.training import load_checkpoint, train
+from ddpm_lite.training.checkpoint import WEIGHTS, checksum
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "ddpm_lite" / "assets" / "results" / "vae.json"
+RESULTS = WEIGHTS.parent / "results" / "vae.json"
 NAMES = ("vae", "vae-plane", "autoencoder")
 
 
@@ -127,24 +127,83 @@ def test_the_gradient_in_the_noise_vanishes_at_the_mean_square():
     assert abs(slope) < 1e-8
 
 
+# ---- their training ------------------------------------------------------------------------------
+
+
+def test_the_losses_by_other_code():
+    x, eps, plain, model = digits(5), normal(5, 3), small(Autoencoder), small()
+    distance = torch.cdist(plain(x).flatten(1), x.flatten(1)).diagonal()
+    assert_close(squared_error(plain, x), (distance**2).mean())
+    assert_close(squared_error(plain, x, eps), squared_error(plain, x))
+    found = model.elbo(x, eps)
+    assert_close(negative_elbo(model, x, eps), (found.kl - found.reconstruction).mean())
+
+
+@pytest.mark.parametrize("make", [VAETask, AutoencoderTask])
+def test_a_batch_is_digits_and_an_eps_for_each_code(make):
+    x, eps = make(latent=3).batches(torch.device("cpu"))[0](400, torch.Generator().manual_seed(0))
+    assert x.shape == (400, 1, 28, 28) and x.min() == -1 and x.max() == 1
+    assert eps.shape == (400, 3) and abs(eps.mean()) < 4 / 1200**0.5 and abs(eps.std() - 1) < 0.1
+
+
+@pytest.mark.parametrize(("make", "share"), [(VAETask, 0.95), (AutoencoderTask, 0.75)])
+def test_they_learn_what_digits_look_like(make, share):
+    """Better than the mean digit, which is the best picture of all that knows no code."""
+    task = make(latent=8)
+    how = replace(task.train, steps=250, warmup=20, ema_decay=0.95, log_every=250)
+    torch.manual_seed(3)
+    (log,) = train(task.build(), *task.batches(torch.device("cpu")), how)
+    x = to_unit(mnist("test")[0][:500])[:, None]
+    mean = to_unit(mnist("train")[0][:5000]).mean(0)
+    with torch.no_grad():
+        error = squared_error(log.ema, x)
+    assert error < share * (x - mean).square().sum((1, 2, 3)).mean()
+
+
+def test_a_vae_draws_from_its_prior():
+    task, model = load_task("vae-plane")
+    (images,) = task.sample(model, Drawing(seed=4), torch.arange(6))
+    z = torch.randn(6, 2, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        expected = ((model.decode(z)[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte()
+    assert torch.equal(images, expected)
+    assert [len(part) for part in task.sample(model, Drawing(), 250)] == [100, 100, 50]
+
+
 # ---- the weights in the package ------------------------------------------------------------------
 
 
-def test_networks_are_known_by_their_configuration(tmp_path):
-    for kind, make in (("vae", VAE), ("autoencoder", Autoencoder)):
-        config = {"latent": 3, "width": 2, "hidden": 5}
-        model = small(make).float()
-        save_checkpoint(tmp_path / kind, model.state_dict(), {"config": {kind: config}})
-        loaded, x = load_pretrained(tmp_path / kind), digits(2).float()
-        assert type(loaded) is make and not loaded.training
-        assert_close(loaded(x), model(x), rtol=0, atol=0)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_weights_are_those_that_were_measured(name):
+    path = WEIGHTS / f"{name}.safetensors"
+    tensors, facts = load_checkpoint(path)
+    stored = json.loads(RESULTS.read_text("utf-8"))
+    assert path.stat().st_size <= 1e6
+    assert {v.dtype for v in tensors.values()} == {torch.float16}
+    assert checksum(path) == stored["weights"][name]
+    (task, model), x = load_task(name), to_unit(mnist("test")[0][:1000])[:, None]
+    preset = PRESETS[facts["kind"]]["plane" if "plane" in name else "book"]
+    assert replace(task, train=preset.train, save_every=preset.save_every) == preset
+    assert facts["config"].items() <= asdict(preset).items()
+    assert next(model.parameters()).dtype == torch.float32
+    with torch.no_grad():
+        if isinstance(model, VAE):
+            eps, row = normal(1000, model.latent, dtype=torch.float32), stored["bound"][name]
+            terms, pixels = model.elbo(x, eps), model.elbo(x, eps, discretised_gaussian)
+            assert abs(terms.reconstruction.mean() - row["reconstruction"]) < 40
+            assert abs(terms.kl.mean() - row["kl"]) < 0.6
+            assert abs(bits_per_dim(-pixels.total.mean(), 784) - row["bits_per_dim"]) < 0.06
+            assert abs(model.sigma2 - row["sigma2"]) < 1e-4
+        else:
+            assert squared_error(model, x) < 30
+    assert facts["epochs"] and len(facts["losses"]) == facts["epochs"]
 
 
 def test_the_card_says_what_the_files_say():
     card, stored = (WEIGHTS / "vae.md").read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
     for name in NAMES:
         facts = load_checkpoint(WEIGHTS / f"{name}.safetensors").facts
-        ((_, config),) = facts["config"].items()
+        config = facts["config"]
         assert f"`{name}.safetensors`" in card and f"{facts['epochs']} epochs" in card
         assert f"{config['latent']} latent" in card
         count = sum(p.numel() for p in load_pretrained(name).parameters())

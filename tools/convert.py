@@ -4,51 +4,71 @@
 
 Each file is replaced, whole or not at all; its tensors stay as they are, bit for bit. A file that
 names its kind already only gets its checksum. Version 0.1 did not name the kind, so it is told from
-the keys of the config.
+the keys of the config. A run goes on from its converted checkpoints: `ddpm-lite train --resume`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ddpm_lite.tasks import from_facts
 from ddpm_lite.training import CheckpointError, load_checkpoint, save_checkpoint
+from ddpm_lite.training.checkpoint import WRONG, check_fits, part_of
 
 
 def converted(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts of today, of those of version 0.1."""
-    if "kind" in facts:
-        return facts
-    config = dict(facts["config"])
-    others = {key: value for key, value in facts.items() if key != "config"}
+    if "kind" not in facts:
+        kind, config = _told(dict(facts["config"]))
+        facts = facts | {"kind": kind, "config": config}
+    task = from_facts(facts)
+    if "train" in facts["config"]:  # of a run: what it does not say is as it was
+        facts = facts | {"config": json.loads(json.dumps(asdict(task)))}
+    return facts
+
+
+def _told(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The kind of a config of version 0.1, and the config of today."""
     for kind in ("vae", "autoencoder"):
         if kind in config:
-            return {"kind": kind, "config": config[kind], **others}
+            return kind, config[kind]
     if "network" not in config:
-        return {"kind": "classifier", "config": config, **others}
+        return "classifier", config
     if "train" in config:
         train = dict(config["train"])
-        config |= {"stratified": train.pop("stratified"), "train": train}
-    return {"kind": "digits", "config": config, **others}
+        config |= {"stratified": train.pop("stratified", False), "train": train}
+    return "digits", config
 
 
-def main() -> int:
-    if len(sys.argv) < 2 or sys.argv[1][:1] == "-":
+def convert(path: str) -> str:
+    """Convert one file; returns its kind. Raises CheckpointError."""
+    tensors, facts = load_checkpoint(path)
+    try:
+        facts = converted(facts)
+        check_fits(from_facts(facts).build, part_of(tensors, "ema.") or tensors)
+    except (CheckpointError, *WRONG) as error:
+        raise CheckpointError(f"{path} is no checkpoint of version 0.1: {error}") from None
+    save_checkpoint(path, tensors, facts)
+    return facts["kind"]
+
+
+def main(paths: list[str]) -> int:
+    """Convert all files; 1 where one could not be, 2 where there is none."""
+    if not paths or paths[0][:1] == "-":
         print(__doc__)
         return 2
-    for path in sys.argv[1:]:
+    failed = 0
+    for path in paths:
         try:
-            tensors, facts = load_checkpoint(path)
-            facts = converted(facts)
-            from_facts(facts)
-            save_checkpoint(path, tensors, facts)
-        except (CheckpointError, KeyError, TypeError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            return 1
-        print(f"{path}: {facts['kind']}")
-    return 0
+            print(f"{path}: {convert(path)}")
+        except CheckpointError as error:
+            print(error, file=sys.stderr)
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

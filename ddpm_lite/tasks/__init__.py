@@ -91,8 +91,7 @@ def load_task(name: str | Path, device: torch.device | str = "cpu") -> tuple[Tas
     weights = part_of(tensors, "ema.") if {"step", "generator"} <= tensors.keys() else tensors
     try:
         task = from_facts(facts)
-        with torch.device("meta"):  # sizes cost nothing before they are known to be those stored
-            check_fits(task.build(), weights)
+        check_fits(task.build, weights)
         with torch.random.fork_rng([]):  # the random start, which draws from it, is thrown away
             model = task.build()
         model.load_state_dict(weights)

@@ -95,10 +95,13 @@ class Line(Task):
         x, schedule = grid(), self.schedule
         truth, steps = self.data.log_prob(x).exp(), min(asked.how.steps, self.T)
         models: dict[str, Model] = {"value": model.cpu(), "exact": self.data.denoiser(schedule)}
-        w1 = {
-            name: round(w1_density(x, sampled_density(m, schedule, x, steps=steps), truth), 6)
-            for name, m in models.items()
-        }
+        try:
+            laws = {n: sampled_density(m, schedule, x, steps=steps) for n, m in models.items()}
+        except ValueError as error:
+            raise ValueError(
+                f"its points lie nowhere near the data: train longer ({error})"
+            ) from None
+        w1 = {name: round(w1_density(x, law, truth), 6) for name, law in laws.items()}
         return {"steps": steps, "measures": {"w1": w1}}
 
     def _points(self, model: nn.Module, n: int, steps: int, seed: int) -> Iterator[Tensor]:

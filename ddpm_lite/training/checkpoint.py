@@ -11,10 +11,11 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -57,9 +58,7 @@ def save_checkpoint(
         if name == "__metadata__" or tensor.is_meta:
             raise ValueError(f"the tensor {name!r} cannot be stored: rename it, or give it values")
     own = {name: v.detach().cpu().contiguous().clone() for name, v in tensors.items()}
-    text = json.dumps(facts, sort_keys=True, allow_nan=False)
-    checksum = hashlib.sha256(_body(save(own))).hexdigest()
-    content = save(own, {_KEY: text, _SUM: checksum})
+    content = _headed(save(own), json.dumps(facts, sort_keys=True, allow_nan=False))
     try:
         write_whole(path, content)
     except OSError as error:
@@ -74,8 +73,7 @@ def load_checkpoint(path: str | Path, device: Any = "cpu") -> Checkpoint:
     content = _read(path)
     try:
         tensors = load(content)
-        (length,) = struct.unpack("<Q", content[:8])
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+        metadata = _header(content).get("__metadata__") or {}
         facts = json.loads(metadata.get(_KEY, "{}"))
     except (SafetensorError, struct.error, RecursionError, *WRONG) as error:
         raise CheckpointError(
@@ -129,17 +127,22 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def check_fits(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless ``tensors`` have the names and shapes of the model's own.
+def check_fits(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless ``tensors`` have the names and shapes of what ``build`` makes.
 
-    The model may be on the device "meta", where its size costs nothing.
+    It is built on the device "meta", where sizes cost nothing before they are known to be right.
     """
-    own = {name: list(v.shape) for name, v in model.state_dict().items()}
+    try:
+        with torch.device("meta"):
+            own = {name: list(v.shape) for name, v in build().state_dict().items()}
+    except WRONG as error:
+        raise CheckpointError(f"its configuration makes no network: {error}") from None
     given = {name: list(v.shape) for name, v in tensors.items()}
     for name in sorted(own.keys() | given.keys()):
         if own.get(name) != given.get(name):
             raise CheckpointError(
-                f"{name} should be {own.get(name, 'absent')}, is {given.get(name, 'absent')}"
+                f"the tensors are not those of its configuration: {name} should be "
+                f"{own.get(name, 'absent')}, is {given.get(name, 'absent')}"
             )
 
 
@@ -167,6 +170,21 @@ def _depth(value: Any) -> int:
         level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
         depth += 1
     return depth
+
+
+def _headed(content: bytes, text: str) -> bytes:
+    """A safetensors file, and in its header our JSON and the checksum: always in one order."""
+    body = _body(content)
+    ours = {"__metadata__": {_KEY: text, _SUM: hashlib.sha256(body).hexdigest()}}
+    header = json.dumps(ours | _header(content), separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the tensors begin at a multiple of 8
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """The JSON before the tensors."""
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length])
 
 
 def _body(content: bytes) -> bytes:

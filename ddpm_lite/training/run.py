@@ -38,10 +38,11 @@ def run(
     Every ``save_every`` steps a checkpoint is written (the last two are kept) with a preview beside
     it (where that fails, a warning says why), and at the end ``model.safetensors``: the averaged
     weights alone, in float16. A log is yielded before it is written: what the caller does with it
-    is done again if the run is killed in between. resume: go on from the newest checkpoint that is whole; ``task`` is then the one that
-    it was made with, see `tasks.resumed`. start: begin with the weights of this model. Ctrl-C saves
-    the state of the last log, and then goes on as KeyboardInterrupt. Raises CheckpointError when
-    the folder holds another run, or none, is in use, or cannot be written to.
+    is done again if the run is killed in between. resume: go on from the newest checkpoint that is
+    whole; ``task`` is then the one that it was made with, see `tasks.resumed`. start: begin with
+    the weights of this model. Ctrl-C saves the state of the last log, and then goes on as
+    KeyboardInterrupt. Raises CheckpointError when the folder holds another run, or none, is in use,
+    or cannot be written to.
     """
     folder, device = Path(folder), torch.device(device)
     if resume and start is not None:
@@ -96,8 +97,7 @@ def _prepared(
 ) -> tuple[nn.Module, Task, tuple[Draw, Loss | Players]]:
     """The model before its first step, the task with its precision chosen, and its batches."""
     if state is not None:
-        with torch.device("meta"):  # a wrong size in a damaged file costs nothing here
-            check_fits(task.build(), part_of(state, "model."))
+        check_fits(task.build, part_of(state, "model."))
     torch.manual_seed(task.train.seed)
     model = task.build().to(device)
     if start is not None:
@@ -115,9 +115,9 @@ def _begin(model: nn.Module, start: nn.Module) -> None:
     if _called(start) != _called(model):
         raise ValueError(f"start must be a {_called(model)}, got a {_called(start)}")
     try:
-        check_fits(model, start.state_dict())
+        check_fits(lambda: model, start.state_dict())
     except CheckpointError as error:
-        raise ValueError(f"start has other sizes than this task's model: {error}") from None
+        raise ValueError(f"start does not fit this task's model: {error}") from None
     model.load_state_dict(start.state_dict())
 
 
