@@ -8,9 +8,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
+from ddpm_lite.loss import simple_loss
 from ddpm_lite.networks import MLP, Denoiser, UNet, UNetConfig
 from ddpm_lite.prediction import predict_x_0, to_v
 from ddpm_lite.schedule import linear_schedule
+from ddpm_lite.tasks import output_weight
 
 SCHEDULE = linear_schedule(10, 0.01, 0.2)
 
@@ -51,6 +53,21 @@ def test_what_it_said_comes_back(case: Case):
         x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
         forms = {"x_0": x_0_hat, "eps": eps_hat, "v": to_v(schedule, x_0_hat, t, eps_hat)}
         assert_close(forms[output], said, rtol=1e-6, atol=1e-6)
+
+
+@given(cases())
+def test_output_weight_makes_the_loss_that_of_what_is_said(case: Case):
+    """For x_0 and eps their own squared error; for v the mean, in logarithms, of eps's and v's."""
+    schedule, t, x_0, eps = case.schedule, case.t, case.x_0, case.eps
+    truths = {"x_0": x_0, "eps": eps, "v": to_v(schedule, x_0, t, eps)}
+    for output, truth in truths.items():
+        model = Denoiser(Says(truth + case.z), schedule, output)
+        weight = output_weight(schedule, output)
+        if output == "v":  # the error of v is 1 / alpha_bar that of eps
+            weight = weight**2
+        assert weight.shape == schedule.beta.shape
+        loss = simple_loss(model, schedule, x_0, t, eps, weight)
+        assert_close(loss, case.z.square().mean(), rtol=1e-6, atol=1e-6)
 
 
 def test_the_network_is_asked_as_the_model_is():
@@ -116,6 +133,7 @@ BAD = [
     ),
     bad("t 0", lambda: Denoiser(Says(X), SCHEDULE, "x_0")(X, T3 - 1), "t must lie in .*clean data"),
     bad("output", lambda: Denoiser(MLP(), SCHEDULE, "score"), "one of x_0, eps, v, got 'score'"),
+    bad("weight", lambda: output_weight(SCHEDULE, "score"), "one of x_0, eps, v, got 'score'"),
     bad("none", lambda: Denoiser(MLP(), SCHEDULE, None), "one of x_0, eps, v, got None"),
 ]
 

@@ -125,9 +125,7 @@ def test_large_sets_are_taken_in_slices(monkeypatch):
 BAD = [
     bad("floats", lambda: variety(DIGITS / 2, LABELS), r"images must be uint8 .*float32"),
     bad("flat", lambda: features(classifier(), DIGITS[0]), r"got torch.uint8 \[28, 28\]"),
-    bad(
-        "array", lambda: variety(DIGITS.numpy(), LABELS), "images must be a tensor", TypeError
-    ),
+    bad("array", lambda: variety(DIGITS.numpy(), LABELS), "images must be a tensor", TypeError),
     bad("none", lambda: features(classifier(), DIGITS[:0]), r"N >= 1, got .*\[0, 28, 28\]"),
     bad("training", lambda: features(classifier().train(), DIGITS), r"call its eval\(\) first"),
     bad("labels", lambda: accuracy(classifier(), DIGITS, LABELS[:3]), r"\[40\], one.*\[3\]"),

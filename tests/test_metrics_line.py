@@ -140,9 +140,7 @@ BAD = [
     bad("b NaN", lambda: w1(X, X * NAN), "b must be finite, got NaN or infinity: look at"),
     bad("density p", lambda: w1_density(X, X[:2], X), r"p and q must .*\[3\], got \[2\] and \[3\]"),
     bad("density 1", lambda: w1_density(X[:1], X[:1], X[:1]), r"p and q .*\[1\]"),
-    bad(
-        "uneven", lambda: w1_density(LINE**3, LINE, LINE), "x must be an even, rising grid"
-    ),
+    bad("uneven", lambda: w1_density(LINE**3, LINE, LINE), "x must be an even, rising grid"),
     bad("falling", lambda: w1_density(-LINE, LINE, LINE), "x must be an even, rising grid"),
     bad("still", lambda: w1_density(0 * LINE, LINE, LINE), "x must be an even, rising grid"),
     bad("one off", lambda: w1_density(OFF, LINE, LINE), "x must be an even, rising grid"),

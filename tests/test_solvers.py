@@ -51,9 +51,8 @@ def everywhere(t, x):
     return torch.full((len(x),), t, dtype=torch.int64 if isinstance(t, int) else torch.float64)
 
 
-@pytest.mark.parametrize("solver", [ddim_heun, heun])
-@given(cases(), st.data())
-def test_heuns_step_is_the_first_ones_with_the_mean_of_both_ends(solver, case, data):
+@given(cases(), st.data(), st.sampled_from([ddim_heun, heun]))
+def test_heuns_step_is_the_first_ones_with_the_mean_of_both_ends(case, data, solver):
     """In eps_hat for DDIM, in the velocity for Euler; with one call where s = 0."""
     schedule, x, z = case.schedule, case.x_t, 0 * case.z
     t, s = data.draw(one_step(case))
