@@ -153,7 +153,7 @@ def of_networks(args: argparse.Namespace) -> tuple[float, dict[str, dict[str, An
 
 
 def laid_out(net: nn.Module, precision: str, device: str) -> nn.Module:
-    """The network on the device, in the layout of `training.run`."""
+    """The network on the device, in the layout of `training.runs`."""
     return net.to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
 
 

@@ -32,7 +32,7 @@ import torch.distributed as dist
 import tyro
 from tqdm import tqdm
 
-from .data.mnist import DataError
+from .data.digits import DataError
 from .files import SavedElsewhere, check_writable, keep, write_whole
 from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, load_task, resumed
 from .tasks.evaluation import machine

@@ -25,7 +25,7 @@ FEW = {split: some(split) for split in ALL}
 
 def see_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on `mnist` has a hundred digits in each split."""
-    monkeypatch.setattr(sys.modules["ddpm_lite.data.mnist"], "_mnist", FEW.get)
+    monkeypatch.setattr(sys.modules["ddpm_lite.data.digits"], "_mnist", FEW.get)
 
 
 def never(*_: object, **__: object) -> None:

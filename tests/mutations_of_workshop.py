@@ -27,7 +27,7 @@ EQUATIONS = {
 }
 
 LAWS = {
-    "data/mnist": [
+    "data/digits": [
         ("/ 127.5 - 1", "/ 128 - 1", "test_data.test_to_unit_maps_pixels_to_minus_one_to_one"),
         (
             ".clamp(-1, 1) + 1) * 127.5)",

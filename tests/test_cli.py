@@ -176,7 +176,7 @@ def test_too_little_memory_ends_with_1_in_one_line(monkeypatch, capsys, error):
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_damaged_mnist_ends_with_1_in_one_line(tmp_path, capsys, monkeypatch, command):
-    module = import_module("ddpm_lite.data.mnist")
+    module = import_module("ddpm_lite.data.digits")
     monkeypatch.setattr(module, "files", lambda name: tmp_path)
     module._mnist.cache_clear()
     assert cli.main([command, "--out", str(tmp_path / "x")]) == 1

@@ -83,7 +83,7 @@ WITHOUT_FORMULAS = {  # a module, or a folder: why nothing in it is mutated
     "training/checkpoint": "writes and reads files",
     "training/distributed": "processes that talk",
     "training/precision": "measures seconds",
-    "training/run": "folders and files",
+    "training/runs": "folders and files",
     "training/task": "what a task has to have",
 }
 
