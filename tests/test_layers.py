@@ -153,16 +153,7 @@ def test_the_parser_sees_every_form_of_import(tmp_path, monkeypatch):
 # ---- size --------------------------------------------------------------------------------------
 
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40
-LONG: dict[str, str] = {  # "file" or "file: function" -> why; empty, where all is well
-    "ddpm_lite/live/marks.py": "one class a mark, each with its checks",
-    "ddpm_lite/live/panels.py: pack_panel": "a case a mark",
-    "benchmarks/ddim.py: main": "a table of measurements, one after another",
-    "benchmarks/digits.py: main": "a table of measurements, one after another",
-    "benchmarks/samplers.py: main": "a table of measurements, one after another",
-    "benchmarks/training.py: measure": "a table of measurements, one after another",
-    "benchmarks/unet.py: main": "a table of measurements, one after another",
-    "benchmarks/vae.py: main": "a table of measurements, one after another",
-}
+LONG: dict[str, str] = {}  # "file" or "file: function" -> why
 
 
 def code_lines(function: ast.AST, lines: list[str]) -> int:
