@@ -1,6 +1,7 @@
 """The benchmarks that train, each in small: what they store, and the laws of what they measure."""
 
 import json
+import math
 from dataclasses import replace
 
 import classifier
@@ -14,6 +15,7 @@ from few import ALL, ALONE, never, read, see_few
 from strategies import normal
 from torch.testing import assert_close
 
+from ddpm_lite.bound import discretised_gaussian
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
 from ddpm_lite.networks import VAE, UNetConfig
@@ -53,6 +55,14 @@ def test_training_learns_follows_its_seed_and_says_the_loss_of_each_epoch():
     assert facts["losses"][-1] < 0.7 * facts["losses"][0] and not model.training
     other, one, same = (list(m.parameters()) for m in models)
     assert all(map(torch.equal, one, same)) and not any(map(torch.equal, one[:1], other))
+    assert accuracy(model, *mnist("train")) > 0.3
+
+
+def test_training_starts_from_its_seed():
+    task = Classify(width=2, features=4, train=TrainConfig(lr=1e-12))
+    model, _ = classifier.trained(task, 1, 7)
+    torch.manual_seed(7)
+    assert_close(list(model.parameters()), list(task.build().parameters()))
 
 
 def test_targets(tmp_path, monkeypatch):
@@ -149,6 +159,18 @@ def test_settling_gives_sigma2_the_value_of_the_greatest_bound():
             model.log_sigma2.fill_(best + off)
             bounds.append(model.elbo(x, eps).total.mean())
     assert bounds[1] > bounds[0] + 0.1 and bounds[1] > bounds[2] + 0.1
+
+
+def test_the_bits_are_those_of_the_bound_on_8_bit_pixels():
+    torch.manual_seed(0)
+    model, images = VAE(latent=3, width=2, hidden=5), mnist("test")[0]
+    eps = vae.normal(len(images), 3, 4)
+    with torch.no_grad():
+        nats = -model.elbo(to_unit(images)[:, None], eps, discretised_gaussian).total.mean()
+    found = vae.bound(model, images, 4)
+    assert_close(found["bits_per_dim"], float(nats) / (784 * math.log(2)), rtol=1e-5, atol=0)
+    assert_close(found["elbo"], found["reconstruction"] - found["kl"], rtol=1e-4, atol=0)
+    assert_close(sum(found["kl_per_latent"]), found["kl"], rtol=1e-4, atol=0)
 
 
 def test_codes_of_a_fitted_normal_have_the_mean_and_covariance():
