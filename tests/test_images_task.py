@@ -9,7 +9,7 @@ from strategies import bad, check_bad
 
 from ddpm_lite import tasks
 from ddpm_lite.data import mnist
-from ddpm_lite.networks import Classifier, UNet
+from ddpm_lite.networks import Classifier
 from ddpm_lite.tasks import PRESETS, Asked, Digits, Drawing, likeness
 from ddpm_lite.training import CheckpointError, run
 
@@ -164,7 +164,6 @@ BAD = [
         lambda: small(network=replace(SMALL, size=8)),
         r"network.size must be left out \(0\), got 8: it is that of the pictures",
     ),
-    bad("open", lambda: UNet(SMALL), "size and channels must be at least 1, got 0 and 0"),
     bad("no data", lambda: small().begun(), "data must name a folder .* --data FOLDER"),
     bad(
         "class", lambda: small(names=("a", "b")).labels("a,c", 1), "no class 'c': choose from a, b"

@@ -91,8 +91,9 @@ def test_a_classifier_of_ones_own_pictures_is_trained_and_given(tmp_path):
     data = album(tmp_path / "x", 30)
     options = {"size": 8, "channels": 3, "width": 4, "features": 8, "save_every": 20}
     finished(tmp_path / "run", Classify(data=str(data), train=train, **options))
-    reads, model = tasks.load_task(tmp_path / "run")
-    assert reads.evaluate(model, Asked())["measures"]["test_accuracy"]["value"] == 1
+    data.rename(tmp_path / "y")
+    data, (reads, model) = tmp_path / "y", tasks.load_task(tmp_path / "run")
+    assert reads.evaluate(model, Asked(data=data))["measures"]["test_accuracy"]["value"] == 1
     task = small(data).begun()
     asked = Asked(Drawing(steps=2), n=8, classifier=str(tmp_path / "run"))
     found = task.evaluate(task.build().eval(), asked)
@@ -121,6 +122,12 @@ def test_a_classifier_that_cannot_judge_is_refused(tmp_path):
         asked = Asked(Drawing(steps=2), 4, classifier=name)
         with pytest.raises(error, match=message):
             task.evaluate(task.build().eval(), asked)
+
+
+def test_a_classifier_without_pictures_reads_mnist():
+    assert Classify().begun() == Classify()
+    with pytest.raises(ValueError, match="28 and 1, those of MNIST, got 32 and 1: or give"):
+        Classify(size=32).begun()
 
 
 def test_of_few_pictures_nothing_is_measured():

@@ -186,8 +186,13 @@ BAD = [
     *(
         bad(name, lambda n=name, v=value: UNetConfig(**{n: v}), f"{name} must be a .* got {value}")
         for name in ("size", "channels", "patch", "width", "blocks", "embedding")
-        for value in (0, 2.5, 10**9)
+        for value in (-1, 2.5, 10**9)
     ),
+    *(
+        bad(f"{name} 0", lambda n=name: UNetConfig(**{n: 0}), f"{name} must be a .* got 0")
+        for name in ("patch", "width", "blocks", "embedding")
+    ),
+    bad("open", lambda: UNet(UNetConfig(size=0)), "size and channels must be at .*, got 0 and 1"),
     bad("classes", lambda: UNetConfig(classes=-1), r"classes must be .* in 0\.\.65536, got -1"),
     bad("many blocks", lambda: UNetConfig(blocks=101), r"blocks must be .* in 1\.\.100, got 101"),
     bad("no level", lambda: UNetConfig(multipliers=()), r"one level or more, got \(\)"),

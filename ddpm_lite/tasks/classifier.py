@@ -40,6 +40,11 @@ class Classify(Pictured):
     features: int = 128  # units of the last hidden layer
 
     def begun(self) -> Self:
+        if not self.data and (self.size, self.channels) != (28, 1):
+            raise ValueError(
+                "size and channels must be 28 and 1, those of MNIST, got "
+                f"{self.size} and {self.channels}: or give your own pictures (data)"
+            )
         return super().begun() if self.data else self
 
     def build(self) -> Classifier:
@@ -61,13 +66,12 @@ class Classify(Pictured):
         return draw, cross_entropy
 
     def evaluate(self, model: nn.Module, asked: Any) -> dict[str, Any]:
-        """The share of the held-out pictures, or of MNIST's 10,000 test digits, that it reads
-        right."""
+        """The share of MNIST's 10,000 test digits, or of the held-out pictures, read right."""
         images, labels = mnist("test")
         if self.data:
-            found, held = self.pictures, self.held
-            rows = held if held.any() else ~held
-            images, labels = found.images[rows], found.labels[rows]  # type: ignore[index]
+            task = self.reading(asked.data)
+            rows = task.held if task.held.any() else ~task.held
+            images, labels = (part[rows] for part in task.pictures[:2])  # type: ignore[index]
         return {"measures": {"test_accuracy": {"value": accuracy(model, images, labels)}}}
 
 

@@ -82,8 +82,7 @@ class Images(Pictured, Diffusion):
         """The loss at each t, and pictures drawn and measured beside those of the data."""
         from .likeness import likeness
 
-        task = replace(self, data=str(asked.data)) if asked.data else self
-        return likeness(task, model, asked)
+        return likeness(self.reading(asked.data), model, asked)
 
 
 IMAGES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -85,6 +86,10 @@ class Pictured(Task):
             use = f"{len(now.held) - held} of them are trained on, {held} held out to measure on"
             print(*now.pictures.said, use, sep="\n")
         return task
+
+    def reading(self, data: str | Path | None) -> Self:
+        """The task, its pictures in another place; None: where they were."""
+        return replace(self, data=str(data)) if data else self
 
     def own(self, device: torch.device, dropout: float = 0.0) -> Draw:
         """Those that are trained on: see `data.labelled`."""
