@@ -191,6 +191,7 @@ WRONG = {
     "step ": "4",
     "step  ": True,
     "step of another": 4,
+    "step that is real": 6.0,
     "seconds": "abc",
     "seconds ": -1,
     "seconds  ": None,
