@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,7 +223,10 @@ def script() -> list[str]:
 def started(how: list[str], *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)} | variables
     command = [sys.executable, *how, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's "&" may ignore it
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, preexec_fn=heard
+    )
 
 
 @pytest.mark.parametrize("how", [MODULE, script()], ids=["module", "script"])
