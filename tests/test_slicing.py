@@ -145,7 +145,7 @@ def test_a_function_sees_what_was_bound_after_it_was_made(made):
 
 
 def test_the_true_package_passes_and_a_mutation_fails_by_name():
-    wrong = Mutation("schedule", "return self.alpha.cumprod(0)", "return self.beta", "eq-second")
+    wrong = Mutation("schedule", "alpha_bar = alpha.cumprod(0)", "alpha_bar = beta", "eq-second")
     before = importlib.import_module("ddpm_lite.schedule")
     assert list(failures(small("eq-second"), None)) == [""]
     assert list(failures(small("eq-second"), wrong)) == ["eq-second"]
