@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_batch, check_samples
+from .checks import check_batch, check_finite, check_samples
 from .forward import q_sample
 from .gaussian import Number, kl
 from .loss import check_variance
@@ -74,6 +74,7 @@ def discretised_gaussian(x: Tensor, mean: Number, var: Number) -> Tensor:
             "for other data"
         )
     mean, var = (torch.as_tensor(v, dtype=torch.float64, device=x.device) for v in (mean, var))
+    check_finite("mean", mean)
     if not (var > 0).all():
         raise ValueError(f"var must be positive (a variance), got {var.min():g}")
     left = torch.where(k > 0, (k - 0.5) / 127.5 - 1, -math.inf)

@@ -14,7 +14,7 @@ from .loss import check_variance
 from .mixture import GaussianMixture
 from .posterior import step_variances
 from .prediction import Model, checked
-from .sampling import ddpm_step
+from .sampling import at_time, ddpm_step, stages
 from .schedule import NoiseSchedule, at
 from .times import Times, walk_times
 
@@ -85,16 +85,16 @@ def sampled_density(
     samplers without noise, those of `solvers` among them, rather walk from `metrics.quantiles` of
     the normal law.
     """
-    times = walk_times(schedule, steps).to(x.device)
+    h, times = grid_step(x), walk_times(schedule, steps)
     density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) if initial is None else initial
-    mass = float(density.sum() * grid_step(x))
+    mass = float(density.sum() * h)
     if not abs(mass - 1) < 1e-3:
         raise ValueError(
             f"initial must have mass 1 on the grid x, got {mass:.4g}: use a wider or finer grid"
         )
     zero, one = torch.zeros_like(x), torch.ones_like(x[:1])
-    for t, s in zip(times, times[1:], strict=False):
-        t_now, s_now = t.repeat(len(x)), s.repeat(len(x))
+    for t, s in stages(times):
+        t_now, s_now = at_time(t, x), at_time(s, x)
         eps_hat = checked(model, x, t_now).to(x)
         mean = step(schedule, x, t_now, s_now, eps_hat, zero)
         noisy = step(schedule, x[:1], t_now[:1], s_now[:1], eps_hat[:1], one)
@@ -158,6 +158,7 @@ def reverse_density(
 
     t in 1..T; x: [n] float64. Returns a density [n]. Gaussian only when beta_t is small.
     """
+    check_samples(x=x)
     now = torch.full((1,), t)
     check_times(now, schedule.T, x[:1])
     beta, _, _ = step_variances(schedule, now, now - 1, x[:1])

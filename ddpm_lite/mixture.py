@@ -95,11 +95,13 @@ class GaussianMixture:
 
     def eps(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """E[eps | x_t], what a perfect network returns (eq-exact-eps). t as in `x_0`."""
+        self._check(x_t, "x_t")
         x, x_0 = x_t.double(), self.x_0(schedule, x_t.double(), t)
         return predict_eps(schedule, x, t, x_0).to(x_t.dtype)
 
     def score(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """The gradient of log q(x_t) with respect to x_t (eq-score-eps). t as in `x_0`."""
+        self._check(x_t, "x_t")
         return score(schedule, self.eps(schedule, x_t.double(), t), t).to(x_t.dtype)
 
     def denoiser(self, schedule: NoiseSchedule) -> Model:

@@ -124,6 +124,9 @@ def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     table: [T + 1] float64; t: int64 [B] in 0..T; like: [B, *D]. Take complements and roots of the
     table before this cast: in float32, 1 - alpha_bar_1 is wrong in the fourth digit.
     """
+    if not isinstance(table, Tensor) or table.ndim != 1:
+        got = list(table.shape) if isinstance(table, Tensor) else kind(table)
+        raise TypeError(f"table must be a tensor [T + 1], got {got}")
     _check_like(like)
     check_times(t, len(table) - 1, like, first=0)
     return table.to(t.device)[t].to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -21,7 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import check_batch, check_finite, check_real, check_samples, check_slope, readable
+from .checks import (
+    check_batch,
+    check_finite,
+    check_real,
+    check_samples,
+    check_slope,
+    check_times,
+    readable,
+)
 from .gaussian import log_density
 from .posterior import step_variances
 from .prediction import Model, checked, score
@@ -108,6 +116,8 @@ def predictor_corrector_step(
     is not (eq-reverse-sde-split); a large one moves it. For times as those of `times.paused`. Song
     et al. 2021, algorithm 1.
     """
+    check_times(t, schedule.T, x_t, real=True)
+    check_times(s, schedule.T, x_t, first=0, name="s", real=True)
     if readable(s) and readable(t) and (s > t).any():
         raise ValueError("s must be below t, or equal to it where time stands still")
     still = s == t

@@ -27,7 +27,7 @@ def ddim_heun(
     x_T: [B, *D]; steps, until: as in `sampling.sample`. Yields (s, x_s, x_0_hat). Two network
     calls a step, but one in that to s = 0: no model knows clean data.
     """
-    return _ddim_heun(model, schedule, *begin(schedule, x_T.shape, steps, x_T=x_T, until=until))
+    return _ddim_heun(model, schedule, *_start(schedule, x_T, steps, until))
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def heun(
     Arguments and yield as `ddim_heun` (eq-order-heun). Two network calls a step, but one, Euler's,
     in that to s = 0.
     """
-    return _heun(model, schedule, *begin(schedule, x_T.shape, steps, x_T=x_T, until=until))
+    return _heun(model, schedule, *_start(schedule, x_T, steps, until))
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def dpm_solver(
     step, and that to s = 0, where log SNR is infinite, are `sampling.ddim_step`. The times must
     fall.
     """
-    x, times = begin(schedule, x_T.shape, steps, x_T=x_T, until=until)
+    x, times = _start(schedule, x_T, steps, until)
     if not (times.diff() < 0).all():
         raise ValueError("times must fall at each step: this solver divides by the step before")
     return _dpm_solver(model, schedule, x, times)
@@ -126,7 +126,9 @@ def ddim_invert(
     check_batch(x_0=x_0)
     times = walk_times(schedule, steps)
     if times[-1] != 0 or not (times.diff() < 0).all():
-        raise ValueError(f"times must fall at each step and end at 0, got {times.tolist()}")
+        raise ValueError(
+            f"times must fall at each step, down to 0, where x_0 is; they end at {times[-1]:g}"
+        )
     return _climb(model, schedule, x_0, times.flip(0), refine)
 
 
@@ -173,6 +175,13 @@ def slerp(a: Tensor, b: Tensor, u: Tensor | float) -> Tensor:
 
 
 STRAIGHT = math.cos(1e-4)  # of the smallest angle that `slerp` takes
+
+
+def _start(
+    schedule: NoiseSchedule, x_T: Tensor, steps: Times, until: float
+) -> tuple[Tensor, Tensor]:
+    check_batch(x_T=x_T)
+    return begin(schedule, x_T.shape, steps, x_T=x_T, until=until)
 
 
 def _ddim(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor) -> Tensor:

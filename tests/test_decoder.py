@@ -113,6 +113,7 @@ BAD = [
     bad("ints", lambda: discretised_gaussian(torch.arange(256), 0, 1), "x must be a f", TypeError),
     bad("half", lambda: discretised_gaussian(LEVELS.half(), 0, 1), "256 levels .*torch.float16"),
     bad("level's var NaN", lambda: discretised_gaussian(LEVELS, 0, math.nan), "var must"),
+    bad("mean NaN", lambda: discretised_gaussian(LEVELS, math.nan, 1.0), "mean must be finite"),
     bad("level's var", lambda: discretised_gaussian(LEVELS, 0, 0.0), "var must be positive"),
     bad("dims", lambda: bits_per_dim(1.0, 0), "dims must be at least 1 "),
 ]

@@ -254,6 +254,8 @@ BAD = [
     bad("push int", lambda: push_density(LINE, COUNTS, LINE, 1.0), "density must be", TypeError),
     bad("push NaN std", lambda: push_density(LINE, P, LINE, NAN), "std must be .* got nan"),
     bad("push [n, 1]", lambda: push_density(LINE[:, None], P, P, 1.0), "x must be an even, rising"),
+    bad("x list", lambda: density([0.0, 1.0]), "x must be a float64 grid: make it", TypeError),
+    bad("reverse int", lambda: reverse_density(M, S, 0.1, 1, COUNTS), "x must be a f", TypeError),
     bad("initial NaN", lambda: density(initial=P * NAN), "initial must have mass 1 .*got nan"),
     bad("steps", lambda: density(steps=11), r"steps .*1\.\.T = 10, got 11"),
     bad("float32", lambda: density(LINE.float()), "x .*float64 grid: make it", TypeError),

@@ -107,7 +107,11 @@ BAD = [
     ),
     bad("refine", lambda: ddim_invert(two_modes(), S, X, refine=-1), "refine .*at least 0, got -1"),
     bad("invert NaN", lambda: ddim_invert(two_modes(), S, X / 0), "x_0 must be finite"),
-    bad("invert until", lambda: ddim_invert(two_modes(), S, X, [9, 5]), "and end at 0, got .9, 5"),
+    bad(
+        "invert until",
+        lambda: ddim_invert(two_modes(), S, X, [9, 5]),
+        "down to 0, .* they end at 5",
+    ),
     bad("invert still", lambda: ddim_invert(two_modes(), S, X, [9, 9, 0]), "fall at each step"),
     bad("invert int", lambda: ddim_invert(two_modes(), S, T3), "x_0 must be a float", TypeError),
     bad("invert none", lambda: ddim_invert(two_modes(), S, X[:0]), r"x_0 must be a batch.*\[0\]"),

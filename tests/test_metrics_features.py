@@ -156,6 +156,8 @@ X, F, NAN = normal(3), normal(5, 3), math.nan
 BAD = [
     bad("one row", lambda: frechet(F[:1], F), r"a must be \[n, D\] with n >= 2, got \[1, 3\]"),
     bad("flat", lambda: kid(F, F[0]), r"b must be \[n, D\] with n >= 2, got \[3\]"),
+    bad("list", lambda: frechet([[1.0]], F), "a must be a tensor .*got list", TypeError),
+    bad("complex", lambda: kid(F, F * 1j), "b must be a tensor of real numbers", TypeError),
     bad("no feature", lambda: frechet(F[:, :0], F), r"a must be \[n, D\].*got \[5, 0\]"),
     bad("widths", lambda: frechet(F, F[:, :2]), "a and b must have the same.*got 3 and 2"),
     bad("NaN row", lambda: kid(F * NAN, F), "a must be finite, got NaN or infinity: look at"),

@@ -265,6 +265,8 @@ BAD = [
     bad("std 1e200", lambda: mix([1], [1], [1e200]), "stds in 1e-150.* got .* and .1e.200"),
     bad("mean 1e200", lambda: mix([1], [1e200], [1]), "means must lie within 1e.150 of 0"),
     bad("log_prob int", lambda: M.log_prob(T3), "x must be a floating.*int64", TypeError),
+    bad("x_t int", lambda: M.eps(S, T3, T3), "x_t must be a floating.*int64", TypeError),
+    bad("score int", lambda: M.score(S, T3, T3), "x_t must be a floating.*int64", TypeError),
     bad("x_t none", lambda: M.eps(S, X[:0], T3[:0]), "the batch is empty"),
     bad("std < 0", lambda: mix([1], [1], [-1]), r"stds must be positive.*got \[-1.0\]"),
     bad("std NaN", lambda: mix([1], [1], [NAN]), r"stds must be positive.*got \[nan\]"),

@@ -226,6 +226,8 @@ BAD = [
     bad("s < 0", lambda: scales(linear_schedule(9), X - 9, X, 0, "s"), r"s must lie in \[0, 9\]"),
     bad("scales int32", lambda: scales(linear_schedule(9), T3.int(), X), "t.long", TypeError),
     bad("scales int", lambda: scales(linear_schedule(9), T3, T3), "like must be", TypeError),
+    bad("at list", lambda: at([0.0, 0.1], T3, X), "table must be a tensor .*got list", TypeError),
+    bad("at 2-D", lambda: at(TABLE[:, None], T3, X), r"table must be .*got \[11, 1\]", TypeError),
     bad("at t -1", lambda: at(TABLE, T3 - 2, X), r"t must lie in 0\.\.10, got values from -1"),
     bad("at t 11", lambda: at(TABLE, T3 + 8, X), r"t must lie in 0\.\.10, got .* to 11"),
     bad("at like int", lambda: at(TABLE, T3, T3), "like must be a float.*like.float", TypeError),

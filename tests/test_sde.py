@@ -176,6 +176,8 @@ BAD = [
         ),
         "s must be below t, or equal to it",
     ),
+    bad("corrector t", lambda: predictor_corrector_step(S, X, 5, T3, X, X), "t .*full", TypeError),
+    bad("corrector s", lambda: predictor_corrector_step(S, X, T3, T3[:1], X, X), "s must have one"),
     bad("elapsed int", lambda: elapsed(S, T3 - 1, T3, T3), "like must be a floating", TypeError),
     bad("euler int", lambda: euler_step(S, T3, T3, T3 - 1, X, X), "like must be", TypeError),
     bad("reverse int", lambda: reverse_sde_step(S, T3, T3, T3 - 1, X, X), "x_t must be", TypeError),

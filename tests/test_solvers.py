@@ -173,8 +173,9 @@ BAD = [
     for row in (
         bad("x_T int", lambda f=f: f(wavy, S, X.long()), "x_T must be a floating", TypeError),
         bad("x_T NaN", lambda f=f: f(wavy, S, X / 0), "x_T must be finite"),
-        bad("x_T 0-D", lambda f=f: f(wavy, S, X[0]), r"shape must be \(B, \.\.\.\)"),
-        bad("x_T empty", lambda f=f: f(wavy, S, X[:0]), r"shape must be \(B, \.\.\.\) with B >= 1"),
+        bad("x_T 0-D", lambda f=f: f(wavy, S, X[0]), r"x_T must be a batch \[B, \*D\].*got \[\]"),
+        bad("x_T empty", lambda f=f: f(wavy, S, X[:0]), r"x_T must be a batch .*got \[0\]"),
+        bad("x_T list", lambda f=f: f(wavy, S, [1.0]), "x_T must be a floating.*list", TypeError),
         bad("steps", lambda f=f: f(wavy, S, X, 11), r"steps .*1\.\.T = 10, got 11"),
         bad("until", lambda f=f: f(wavy, S, X, [9, 3]), "times must end at 0, got 3: append 0, or"),
         bad("model", lambda f=f: last(f(lambda x, t: x[:1], S, X)), r"eps_hat .*\[3\], got \[1\]"),

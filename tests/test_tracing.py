@@ -40,6 +40,9 @@ def test_a_denoiser_is_one_graph(output):
             with context():
                 found = torch._dynamo.explain(model)(*arguments)
             assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(model)(x.requires_grad_(), t, y)  # as a divergence asks
+    assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
 
 
 def test_a_traced_denoiser_is_the_denoiser_and_so_is_its_gradient():

@@ -207,6 +207,8 @@ def _labels(images: Tensor, labels: Tensor) -> Tensor:
 
 def _rows(name: str, a: Tensor) -> Tensor:
     """a [n, D] in float64, checked."""
+    if not isinstance(a, Tensor) or a.is_complex():
+        raise TypeError(f"{name} must be a tensor of real numbers, got {type(a).__name__}")
     if a.ndim != 2 or len(a) < 2 or a.shape[1] < 1:
         raise ValueError(f"{name} must be [n, D] with n >= 2, got {list(a.shape)}")
     if not torch.isfinite(a).all():
