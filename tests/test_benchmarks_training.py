@@ -18,7 +18,8 @@ from torch.testing import assert_close
 from ddpm_lite.bound import discretised_gaussian
 from ddpm_lite.data import mnist, to_unit
 from ddpm_lite.metrics import accuracy
-from ddpm_lite.networks import VAE, UNetConfig
+from ddpm_lite.networks import VAE, Denoiser, UNetConfig
+from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.tasks import load_pretrained, load_task
 from ddpm_lite.tasks.classifier import Classify
 from ddpm_lite.training import TrainConfig, find, load_checkpoint
@@ -116,6 +117,22 @@ def test_training(tmp_path, monkeypatch):
     training.main(["speed", "--ways", "fp32", "--rounds", "1", "--out", str(out)])
     assert min(read(out)["speed"]["images_per_s"].values()) > 0
     assert read(out)["snapshots"] == found["snapshots"]
+
+
+class Constant(torch.nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x_t, t, y):
+        return torch.full_like(x_t, self.value)
+
+
+def test_a_mixed_network_is_one_above_the_cut_and_the_other_from_there_on():
+    above, below = (Denoiser(Constant(value), linear_schedule()) for value in (1.0, 2.0))
+    mixed, x = training.Mixed(above, below, 3), torch.zeros(2, 1)
+    for t, value in ((1000, 1), (4, 1), (3, 2), (1, 2)):
+        assert_close(mixed(x, torch.full((2,), t)), torch.full_like(x, value))
 
 
 # ---- the autoencoders of chapter 5 ---------------------------------------------------------------
