@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import browser  # noqa: E402
 
-DOWNLOADED = "/root/.cache/chrome"  # where Playwright puts its own
+DOWNLOADED = "/home/me/.cache/chrome"  # where Playwright puts its own
 UPDATE, ATOMIC, DEBIAN = "apt-get update", "libatomic1", "chromium of Debian"
 PLAYWRIGHT, DEPENDENCIES = "playwright install", "playwright install --with-deps"
 
