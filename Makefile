@@ -47,7 +47,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: name one, PYTHON=/path/to/python3.12 make $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c '$(SUITABLE)' || { echo "$(PYTHON) is not Python 3.11 to 3.13"; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # half of one would pass for it
 
 # The stamps make a second run quick: they say what was installed from which requirements.txt.
 $(VENV)/.book: requirements.txt | $(BIN)/python

@@ -22,163 +22,149 @@ network images, at the default sizes 17 million in all: 4 hours on 2 free cores,
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
-import shlex
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-from digits import CHUNK, DIGITS, PART, rounded
-from torch import Tensor
-from tqdm import tqdm
-
-from ddpm_lite.data import to_bytes
-from ddpm_lite.networks import Denoiser
-from ddpm_lite.sampling import (
-    Step,
-    beta_variance,
-    ddim_step,
-    ddpm_step,
-    dpm_solver_step,
-    multistep,
-    sample,
+from common import (
+    PART,
+    RESULTS,
+    Results,
+    Share,
+    add_workers,
+    command,
+    crew,
+    flags,
+    in_parts,
+    network,
+    refusing,
+    rounded,
+    walked,
 )
-from ddpm_lite.tasks import load_pretrained
-from ddpm_lite.tasks.evaluation import Judge, check_size, machine
-from ddpm_lite.times import leading_grid, quadratic_grid, timestep_grid
-from ddpm_lite.training import load_checkpoint
+from torch import Tensor
 
-RESULTS = DIGITS.parents[1] / "results" / "ddim.json"
+from ddpm_lite.prediction import Model
+from ddpm_lite.sampling import Step, Walk, beta_variance, ddim_step, ddpm_step, sample
+from ddpm_lite.schedule import NoiseSchedule
+from ddpm_lite.solvers import dpm_solver
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.tasks.evaluation import Judge, check_size, machine, random_labels
+from ddpm_lite.times import leading_grid, quadratic_grid, timestep_grid
+from ddpm_lite.training import find, load_checkpoint
+from ddpm_lite.training.checkpoint import checksum
+
 GRIDS = {"even": timestep_grid, "quadratic": quadratic_grid, "leading": leading_grid}
 LONG = 200  # steps from which on fewer digits are drawn
 
-
-def samplers(clip: float | None) -> dict[str, Step]:
-    """The table's columns."""
-    return {
-        **{f"eta = {eta:g}": partial(ddim_step, eta=eta, clip=clip) for eta in (0, 0.2, 0.5, 1)},
-        "sigma_hat": partial(ddpm_step, variance=beta_variance, clip=clip),
-        "DPM-Solver++": multistep(partial(dpm_solver_step, clip=clip)),
-    }
+Sampler = Callable[[Model, NoiseSchedule, Tensor, Tensor, torch.Generator], Walk]
+"""(model, schedule, x_T, times, generator of the noise) -> a walk."""
 
 
-@cache
-def network(threads: int, device: str) -> Denoiser:
-    torch.set_num_threads(threads)
-    return load_pretrained("digits", device).to(memory_format=torch.channels_last)
+def by_steps(step: Step) -> Sampler:
+    """The walk of `sampling.sample` with this step."""
+
+    def walk(
+        model: Model, schedule: NoiseSchedule, x_T: Tensor, times: Tensor, noise: torch.Generator
+    ) -> Walk:
+        return sample(model, schedule, x_T.shape, step, times, noise, x_T, x_T.device)
+
+    return walk
+
+
+def by_solver(
+    model: Model, schedule: NoiseSchedule, x_T: Tensor, times: Tensor, noise: torch.Generator
+) -> Walk:
+    """The walk of DPM-Solver++, which needs no noise."""
+    return dpm_solver(model, schedule, x_T, times)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    **{f"eta = {eta:g}": by_steps(partial(ddim_step, eta=eta)) for eta in (0, 0.2, 0.5, 1)},
+    "sigma_hat": by_steps(partial(ddpm_step, variance=beta_variance)),
+    "DPM-Solver++": by_solver,
+}
 
 
 def drawn(
-    name: str,
-    clip: float | None,
-    times: Tensor,
-    labels: Tensor,
-    seed: int,
-    threads: int,
-    device: str,
+    labels: Tensor, seed: int, name: str, times: Tensor, limit: float | None, device: str
 ) -> Tensor:
     """Digits of these labels: uint8 [N, 28, 28]. A seed has its starts, whatever the sampler."""
-    model, step = network(threads, device), samplers(clip)[name]
+    model = network("digits", device)
     starts, noise = (torch.Generator(device).manual_seed(2 * seed + k) for k in (0, 1))
-    parts = []
-    for y in labels.to(device).split(CHUNK):
-        shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
+
+    def walk(asked: Model, shape: tuple[int, ...]) -> Walk:
         x_T = torch.randn(shape, generator=starts, device=device)
-        *_, (_, x_0, _) = sample(asked, model.schedule, shape, step, times, noise, x_T, device)
-        parts.append(to_bytes(x_0[:, 0]).cpu())
-    return torch.cat(parts)
+        return SAMPLERS[name](asked, model.schedule, x_T, times, noise)
+
+    return walked(model, labels, walk, limit)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def keep_cell(
+    results: Results, judge: Judge, share: Share, steps: int, name: str, args: argparse.Namespace
+) -> None:
+    """Draw and measure what one sampler makes in so many steps, unless it is known."""
+    n, table = digits_of(steps, args), args.grid + (", unclipped" if args.unclipped else "")
+    if not results.holds("floor", str(n)):
+        results.keep(rounded(judge.floor(n, args.seed)), "floor", str(n))
+    if results.holds("tables", table, name, str(steps), n=n):
+        return
+    labels, times = random_labels(n, args.seed), GRIDS[args.grid](1000, steps)
+    limit = None if args.unclipped else 1.0
+    call = partial(drawn, name=name, times=times, limit=limit, device=args.device)
+    start = time.perf_counter()
+    parts = in_parts(share, call, labels, args.seed, f"{name}, {steps} steps", PART)
+    images, seconds = torch.cat(parts), round(time.perf_counter() - start)
+    measures = judge.against_test(images) | judge.alone(images, labels)
+    found = {"n": n, "seconds": seconds} | rounded(measures)
+    results.keep(found, "tables", table, name, str(steps))
+
+
+def digits_of(steps: int, args: argparse.Namespace) -> int:
+    """How many digits are drawn in so many steps."""
+    return args.long if steps >= LONG else args.n
+
+
+def parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Results]:
+    """The flags, and the file of results, which must be of the same weights and seed."""
+    parser = flags(__doc__, RESULTS / "ddim.json")
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--long", type=int, default=1000, help=f"digits where S >= {LONG}")
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 1000])
-    parser.add_argument("--samplers", nargs="+", default=list(samplers(None)))
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--grid", choices=GRIDS, default="even")
     parser.add_argument("--unclipped", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--threads", type=int, default=1, help="of each worker")
+    add_workers(parser)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
-    unknown = set(args.samplers) - set(samplers(None))
-    if unknown:
-        parser.error(f"unknown samplers {sorted(unknown)}: choose of {list(samplers(None))}")
-    try:
-        for steps in args.steps:
-            GRIDS[args.grid](1000, steps)
-            check_size(args.long if steps >= LONG else args.n)
-    except ValueError as error:
-        parser.error(str(error))
-    if min(args.workers, args.threads) < 1:
-        parser.error("--workers and --threads must be at least 1")
-
-    clip = None if args.unclipped else 1.0
-    part = args.grid + (", unclipped" if args.unclipped else "")
-    given = arguments if arguments is not None else sys.argv[1:]
-    results: dict[str, Any] = {
+    args.workers = args.workers if args.device == "cpu" else 1
+    torch.set_num_threads(args.workers * args.threads)
+    path, line = find("digits"), command("ddim.py", arguments)
+    about = {
         "commands": [],  # that made the cells, in the order of their runs
-        "weights": hashlib.sha256(DIGITS.read_bytes()).hexdigest()[:16],
-        "step": load_checkpoint(DIGITS).facts.get("step"),
+        "weights": checksum(path),
+        "step": load_checkpoint(path).facts.get("step"),
         "seed": args.seed,
         "machine": machine(torch.device(args.device)),
-        "floor": {},
-        "tables": {},
     }
-    if args.out.exists():
-        before = json.loads(args.out.read_text(encoding="utf-8"))
-        if any(before.get(key) != results[key] for key in ("weights", "seed")):
-            parser.error(f"{args.out} holds other weights or another seed: give another --out")
-        results |= {key: before[key] for key in ("commands", "floor", "tables")}
-    command = shlex.join(["python", "benchmarks/ddim.py", *given])
-    results["commands"] = [*(c for c in results["commands"] if c != command), command]
-    table = results["tables"].setdefault(part, {})
+    with refusing(parser):
+        for steps in args.steps:
+            GRIDS[args.grid](1000, steps)
+            check_size(digits_of(steps, args))
+        results = Results(args.out, about, ("weights", "seed"), ("floor", "tables", "commands"))
+    before = [c for c in results.at("commands") if c != line]
+    results.values["commands"] = [*before, line]
+    return args, results
 
-    def store() -> None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(args.out)
 
-    torch.set_num_threads(args.workers * args.threads)
+def main(arguments: Sequence[str] | None = None) -> None:
+    args, results = parsed(arguments)
     judge = Judge(load_pretrained("classifier"))
-    workers = 1 if args.device != "cpu" else args.workers
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    for steps in sorted(args.steps):
-        n = args.long if steps >= LONG else args.n
-        if str(n) not in results["floor"]:
-            results["floor"][str(n)] = rounded(judge.floor(n, args.seed))
-            store()
-        labels, times = asked(n, args.seed), GRIDS[args.grid](1000, steps)
-        for name in args.samplers:
-            row = table.setdefault(name, {})
-            if row.get(str(steps), {}).get("n") == n:
-                continue
-            start = time.perf_counter()
-            options = {"threads": args.threads, "device": args.device}
-            jobs = [
-                pool.submit(drawn, name, clip, times, some, args.seed * 1000 + i, **options)
-                for i, some in enumerate(labels.split(PART))
-            ]
-            bar = tqdm(jobs, desc=f"{name}, {steps} steps", unit="part")
-            images = torch.cat([job.result() for job in bar])
-            seconds = round(time.perf_counter() - start)
-            measures = judge.against_test(images) | judge.alone(images, labels)
-            row[str(steps)] = {"n": n, "seconds": seconds} | rounded(measures)
-            store()
-            print(f"{part}: {name}, {steps} steps: {row[str(steps)]}", flush=True)
-    pool.shutdown()
+    with crew(args.workers, args.threads) as share:
+        for steps in sorted(args.steps):
+            for name in args.samplers:
+                keep_cell(results, judge, share, steps, name, args)
 
 
 if __name__ == "__main__":

@@ -11,77 +11,91 @@ on -log p(x_0 | y) in bits/dim: ``images`` test digits with every t, and ``more`
 t in each of ``strata`` strata.
 
 Stores ddpm_lite/assets/results/digits.json (or --out) after each part and skips what it already
-holds for the same weights and sizes. 1.2 million network images: about 20 minutes on 2 free cores.
+holds for the same sizes. 1.2 million network images: about 20 minutes on 2 free cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from common import (
+    PART,
+    RESULTS,
+    Results,
+    Share,
+    add_workers,
+    at_least,
+    command,
+    crew,
+    flags,
+    in_parts,
+    network,
+    refusing,
+    rounded,
+    short,
+    walked,
+)
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm_lite.bound import Terms, bits_per_dim
-from ddpm_lite.data import mnist, to_bytes
-from ddpm_lite.networks import Denoiser
+from ddpm_lite.data import mnist
 from ddpm_lite.sampling import beta_variance, ddim_step, ddpm_step, sample, zero_variance
 from ddpm_lite.schedule import NoiseSchedule
 from ddpm_lite.tasks import load_pretrained
-from ddpm_lite.tasks.evaluation import Judge, in_bits, machine, terms_of
-from ddpm_lite.training import load_checkpoint
-from ddpm_lite.training.checkpoint import WEIGHTS
+from ddpm_lite.tasks.evaluation import (
+    Judge,
+    check_size,
+    in_bits,
+    machine,
+    random_labels,
+    terms_of,
+)
+from ddpm_lite.training import find, load_checkpoint
+from ddpm_lite.training.checkpoint import checksum
 
-RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "digits.json"
-DIGITS = WEIGHTS / "digits.safetensors"
-PART, BOUND_PART = 500, 32  # images that one process draws, or bounds, before it reports
-CHUNK = 100  # images drawn at a time
+BOUND_PART = 32  # images that one process bounds before it reports
+ETA_1 = partial(ddim_step, eta=1.0)
 
-
-# Each sampler's step and number of steps; the long ones last. The ancestral step with
-# sigma^2 = beta_tilde is eta = 1.
+# Each sampler's step, its number of steps, and where x_0_hat is clipped; the long ones last. The
+# ancestral step with sigma^2 = beta_tilde is eta = 1.
 SAMPLERS = {
-    "sigma^2 = beta": (partial(ddpm_step, variance=beta_variance, clip=1.0), 50),
-    "sigma^2 = 0": (partial(ddpm_step, variance=zero_variance, clip=1.0), 50),
-    "eta = 0": (partial(ddim_step, eta=0.0, clip=1.0), 50),
-    "eta = 1, no clipping": (partial(ddim_step, eta=1.0), 50),
-    "eta = 1, 100 steps": (partial(ddim_step, eta=1.0, clip=1.0), 100),
-    "eta = 1, 20 steps": (partial(ddim_step, eta=1.0, clip=1.0), 20),
-    "eta = 1, 50 steps": (partial(ddim_step, eta=1.0, clip=1.0), 50),
+    "sigma^2 = beta": (partial(ddpm_step, variance=beta_variance), 50, 1.0),
+    "sigma^2 = 0": (partial(ddpm_step, variance=zero_variance), 50, 1.0),
+    "eta = 0": (partial(ddim_step, eta=0.0), 50, 1.0),
+    "eta = 1, no clipping": (ETA_1, 50, None),
+    "eta = 1, 100 steps": (ETA_1, 100, 1.0),
+    "eta = 1, 20 steps": (ETA_1, 20, 1.0),
+    "eta = 1, 50 steps": (ETA_1, 50, 1.0),
 }
 FULL = ("eta = 1, 50 steps", "eta = 1, 20 steps")  # with n digits, and their first ``variants``
 
 
-@cache
-def network(threads: int) -> Denoiser:
-    torch.set_num_threads(threads)
-    return load_pretrained("digits").to(memory_format=torch.channels_last)
+def drawn(labels: Tensor, seed: int, name: str) -> Tensor:
+    """Digits of these labels by that sampler: uint8 [N, 28, 28]."""
+    model, (step, steps, limit) = network(), SAMPLERS[name]
+    generator = torch.Generator().manual_seed(seed)
+    walk = partial(sample, schedule=model.schedule, step=step, steps=steps, generator=generator)
+    return walked(model, labels, lambda asked, shape: walk(asked, shape=shape), limit)
 
 
-def drawn(name: str, labels: Tensor, seed: int, threads: int) -> Tensor:
-    """Digits of these labels: uint8 [N, 28, 28]."""
-    model, (step, steps) = network(threads), SAMPLERS[name]
-    generator, parts = torch.Generator().manual_seed(seed), []
-    for y in labels.split(CHUNK):
-        shape, asked = (len(y), 1, 28, 28), partial(model, y=y)
-        *_, (_, x_0, _) = sample(asked, model.schedule, shape, step, steps, generator)
-        parts.append(to_bytes(x_0[:, 0]))
-    return torch.cat(parts)
-
-
-def bounded(rows: Tensor, times: int | None, seed: int, threads: int) -> Terms:
+def bounded(rows: Tensor, seed: int, times: int | None, checkpoint: str = "digits") -> Terms:
     """The terms of the bound of these test images, told their digits."""
-    return terms_of(network(threads), rows, times, torch.Generator().manual_seed(seed))
+    return terms_of(network(checkpoint), rows, times, torch.Generator().manual_seed(seed))
+
+
+def all_bounded(
+    share: Share, n: int, times: int | None, seed: int, checkpoint: str = "digits"
+) -> Terms:
+    """The terms of n random test images."""
+    rows = torch.randperm(len(mnist("test")[0]), generator=torch.Generator().manual_seed(seed))[:n]
+    call = partial(bounded, times=times, checkpoint=checkpoint)
+    parts = in_parts(share, call, rows, seed, f"bound of {n}", BOUND_PART)
+    return Terms(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def with_factor(terms: Terms, factor: Tensor, dims: int) -> Terms:
@@ -109,7 +123,7 @@ def bound(terms: Terms, schedule: NoiseSchedule) -> dict[str, Any]:
     }
     per_t: dict[str, list[float]] = {"t": [short(t) for t in terms.times.double().mean(0)]}
     for name, some in choices.items():
-        per_t[name] = [float(f"{b:.4g}") for b in bits_per_dim(some.middle.mean(0), dims)]
+        per_t[name] = [short(b, 4) for b in bits_per_dim(some.middle.mean(0), dims)]
     totals = {name: rounded(in_bits(some)) for name, some in choices.items()}
     return {"images": len(terms.prior), "bits_per_dim": totals, "per_t": per_t}
 
@@ -122,98 +136,84 @@ def even(n: int, seed: int) -> Tensor:
     return images[chosen]
 
 
-def short(value: Tensor | float) -> float:
-    return float(f"{float(value):.6g}")
+def keep_real(results: Results, judge: Judge, args: argparse.Namespace) -> None:
+    """What real digits reach."""
+    if not results.holds("real", "test", n=len(judge.seen)):
+        found = {"n": len(judge.seen)} | rounded(judge.alone(*judge.test))
+        results.keep(found, "real", "test")
+    for part, n in (("full", args.n), ("variants", args.variants)):
+        if not results.holds("floor", part, n=n):
+            found = {"n": n} | rounded(judge.floor(n, args.seed, draws=3))
+            results.keep(found, "floor", part)
+    if not results.holds("floor", "even", n=args.n):
+        found = {"n": args.n} | rounded(judge.against_test(even(args.n, args.seed)))
+        results.keep(found, "floor", "even")
 
 
-def rounded(found: dict[str, float]) -> dict[str, float]:
-    return {name: short(value) for name, value in found.items()}
+def keep_bounds(results: Results, share: Share, args: argparse.Namespace) -> None:
+    """The bound, with every t and in strata."""
+    T = network().schedule.T
+    for name, n, times in (("every t", args.images, None), ("strata", args.more, args.strata)):
+        drawn_t = len(results.at("bound", name, "per_t", "t"))
+        if n < 2 or results.holds("bound", name, images=n) and drawn_t == (times or T - 1):
+            continue
+        start = time.perf_counter()
+        found = bound(all_bounded(share, n, times, args.seed), network().schedule)
+        found["seconds"] = round(time.perf_counter() - start)
+        results.keep(found, "bound", name)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def keep_drawn(
+    results: Results, judge: Judge, share: Share, name: str, args: argparse.Namespace
+) -> None:
+    """What one sampler draws."""
+    sizes = {"variants": args.variants} | ({"full": args.n} if name in FULL else {})
+    if all(results.holds(part, name, n=n) for part, n in sizes.items()):
+        return
+    start = time.perf_counter()
+    labels = random_labels(max(sizes.values()), args.seed)
+    images = torch.cat(in_parts(share, partial(drawn, name=name), labels, args.seed, name, PART))
+    about = {"steps": SAMPLERS[name][1], "seconds": round(time.perf_counter() - start)}
+    for part, n in sizes.items():
+        measures = judge.against_test(images[:n]) | judge.alone(images[:n], labels[:n])
+        results.keep({"n": n} | about | rounded(measures), part, name)
+
+
+def parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Results]:
+    """The flags, and the file of results, which must be of the same weights and seed."""
+    parser = flags(__doc__, RESULTS / "digits.json")
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--variants", type=int, default=1000)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--more", type=int, default=1000)
-    parser.add_argument("--strata", type=int, default=50)
+    parser.add_argument("--strata", type=at_least(1), default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--threads", type=int, default=1, help="of each worker")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    add_workers(parser)
     args = parser.parse_args(arguments)
-
-    schedule = network(args.workers * args.threads).schedule
-    results: dict[str, Any] = {
-        "command": " ".join(["python benchmarks/digits.py", *sys.argv[1:]]),
-        "weights": hashlib.sha256(DIGITS.read_bytes()).hexdigest()[:16],
-        "step": load_checkpoint(DIGITS).facts.get("step"),
+    path = find("digits")
+    torch.set_num_threads(args.workers * args.threads)
+    about = {
+        "command": command("digits.py", arguments),
+        "weights": checksum(path),
+        "step": load_checkpoint(path).facts.get("step"),
         "seed": args.seed,
-        "sigma_1^2": short(schedule.beta_tilde[2]),
+        "sigma_1^2": short(network().schedule.beta_tilde[2]),
         "machine": machine(torch.device("cpu")),
-        "real": {},
-        "floor": {},
-        "full": {},
-        "variants": {},
-        "bound": {},
     }
-    if args.out.exists():
-        before = json.loads(args.out.read_text(encoding="utf-8"))
-        if all(before.get(key) == results[key] for key in ("weights", "seed", "sigma_1^2")):
-            results |= {key: before[key] for key in ("real", "floor", "full", "variants", "bound")}
+    parts = ("real", "floor", "full", "variants", "bound")
+    with refusing(parser):
+        check_size(min(args.n, args.variants))
+        return args, Results(args.out, about, ("weights", "seed", "sigma_1^2"), parts)
 
-    def keep(part: str, name: str, found: dict[str, Any]) -> None:
-        results[part][name] = found
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(args.out)
-        print(f"{part}: {name}", flush=True)
 
-    def known(part: str, name: str, size: str, n: int) -> bool:
-        return results[part].get(name, {}).get(size) == n
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    args, results = parsed(arguments)
     judge = Judge(load_pretrained("classifier"))
-    if not known("real", "test", "n", len(judge.seen)):
-        keep("real", "test", {"n": len(judge.seen)} | rounded(judge.alone(*judge.test)))
-    for part, n in (("full", args.n), ("variants", args.variants)):
-        if not known("floor", part, "n", n):
-            keep("floor", part, {"n": n} | rounded(judge.floor(n, args.seed, draws=3)))
-    if not known("floor", "even", "n", args.n):
-        keep("floor", "even", {"n": args.n} | rounded(judge.against_test(even(args.n, args.seed))))
-    pool = ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"))
-    chosen = torch.randperm(10_000, generator=torch.Generator().manual_seed(args.seed))
-    for name, n, times in (("every t", args.images, None), ("strata", args.more, args.strata)):
-        if n < 2 or known("bound", name, "images", n):
-            continue
-        start = time.perf_counter()
-        jobs = [
-            pool.submit(bounded, rows, times, args.seed * 1000 + i, args.threads)
-            for i, rows in enumerate(chosen[:n].split(BOUND_PART))
-        ]
-        bar = tqdm(jobs, desc=f"bound, {name}", unit="part")
-        terms = Terms(*map(torch.cat, zip(*(job.result() for job in bar), strict=True)))
-        seconds = round(time.perf_counter() - start)
-        keep("bound", name, bound(terms, schedule) | {"seconds": seconds})
-
-    for name, (_, steps) in SAMPLERS.items():
-        sizes = {"variants": args.variants} | ({"full": args.n} if name in FULL else {})
-        if all(known(part, name, "n", size) for part, size in sizes.items()):
-            continue
-        start = time.perf_counter()
-        labels = asked(max(sizes.values()), args.seed)
-        jobs = [
-            pool.submit(drawn, name, some, args.seed * 1000 + i, args.threads)
-            for i, some in enumerate(labels.split(PART))
-        ]
-        images = torch.cat([job.result() for job in tqdm(jobs, desc=name, unit="part")])
-        found = {"steps": steps, "seconds": round(time.perf_counter() - start)}
-        for part, n in sizes.items():
-            measures = judge.against_test(images[:n]) | judge.alone(images[:n], labels[:n])
-            keep(part, name, {"n": n} | found | rounded(measures))
-    pool.shutdown()
+    keep_real(results, judge, args)
+    with crew(args.workers, args.threads) as share:
+        keep_bounds(results, share, args)
+        for name in SAMPLERS:
+            keep_drawn(results, judge, share, name, args)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import torch
+from timing import wait
 
 SIZES = (512, 1024, 2048)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -25,29 +27,24 @@ def gemm_peak(dtype: torch.dtype, device: str, seconds: float = 0.5) -> tuple[in
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         calls = 0
         a @ b  # the first call chooses and compiles a kernel
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
             a @ b
-            _wait(device)
+            wait(device)
             calls += 1
         speeds[n] = 2 * n**3 * calls / (time.perf_counter() - start)
     best = max(speeds, key=speeds.__getitem__)
     return best, speeds[best]
 
 
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     for name, dtype in PRECISIONS.items():
         n, speed = gemm_peak(dtype, args.device)

@@ -13,34 +13,32 @@ is stored too. Stores ddpm_lite/assets/results/samplers.json (or --out).
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import statistics
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
+from common import RESULTS, Results, flags, refusing
+from timing import add_timing, in_rounds, medians, seconds, timed_by
 from torch import Tensor, nn
-from unet import Diffusers, flops, processor, seconds
+from unet import Diffusers, flops
 
-from ddpm_lite.prediction import Model
-from ddpm_lite.sampling import ddim_step, sample
+from ddpm_lite.prediction import Model, clipped
+from ddpm_lite.sampling import ddim_step, last, sample
 from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.tasks import load_pretrained
 
-RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "samplers.json"
+OURS = "our network, our loop"
 
 
 def our_loop(model: Model, x_T: Tensor, steps: int) -> Tensor:
     """x_0 by `sampling.sample`."""
-    step = partial(ddim_step, eta=0.0, clip=1.0)
-    walk = sample(model, linear_schedule(), x_T.shape, step, steps, x_T=x_T, device=x_T.device)
-    *_, (_, x_0, _) = walk
-    return x_0
+    schedule = linear_schedule()
+    asked = clipped(model, schedule, 1.0)
+    return last(sample(asked, schedule, x_T.shape, ddim_step, steps, x_T=x_T, device=x_T.device))
 
 
 @torch.no_grad()
@@ -65,21 +63,27 @@ LOOPS: dict[str, Callable[[Model, Tensor, int], Tensor]] = {
 
 def networks(device: str) -> dict[str, nn.Module]:
     made = {"our network": load_pretrained("digits"), "their network": Diffusers((24, 48, 48))}
-    like = {"device": device, "memory_format": torch.channels_last}
+    like: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
     return {name: network.to(**like).eval() for name, network in made.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--digits", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
+def about(nets: dict[str, nn.Module]) -> dict[str, dict[str, int]]:
+    """How large each network is."""
+    return {
+        name: {
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "mflop": round(flops(net) / 1e6),
+        }
+        for name, net in nets.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = flags(__doc__, RESULTS / "samplers.json")
+    add_timing(parser)
+    args = parser.parse_args(arguments)
+    with refusing(parser):
+        results = Results(args.out)
     torch.set_num_threads(args.threads)
     x_T = torch.randn(args.digits, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     x_T, y = x_T.to(args.device), (torch.arange(args.digits) % 10).to(args.device)
@@ -89,44 +93,26 @@ def main() -> None:
         for name, net in nets.items()
         for how, loop in LOOPS.items()
     }
-    same = [runs[f"our network, {how}"]() for how in LOOPS]
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for k in range(1 + args.rounds):  # the first round warms up
-        for name, run in runs.items():
-            found = seconds(run, args.device)
-            taken[name] += [found] if k else []
-        print(f"round {k}/{args.rounds}", flush=True)
-    ours = "our network, our loop"
-    results = {
-        "command": shlex.join(["python", "benchmarks/samplers.py", *sys.argv[1:]]),
-        "machine": processor(),
-        "device": args.device,
-        "threads": args.threads,
-        "torch": str(torch.__version__),
-        "diffusers": diffusers.__version__,
-        "digits": args.digits,
-        "steps": args.steps,
-        "rounds": args.rounds,
-        "largest_difference": float((same[0] - same[1]).abs().max()),
-        "networks": {
-            name: {
-                "parameters": sum(p.numel() for p in net.parameters()),
-                "mflop": round(flops(net) / 1e6),
-            }
-            for name, net in nets.items()
-        },
-        "seconds": {name: round(statistics.median(times), 2) for name, times in taken.items()},
-        # The median over the rounds of each round's ratio.
-        "ratio": {
-            name: round(
-                statistics.median(a / b for a, b in zip(times, taken[ours], strict=True)), 2
-            )
-            for name, times in taken.items()
-        },
+    ours, theirs = (runs[f"our network, {how}"]() for how in LOOPS)
+    measures = {name: partial(seconds, run, args.device) for name, run in runs.items()}
+    taken = in_rounds(measures, args.rounds)
+    ratios = {  # the median of each round's
+        name: statistics.median(a / b for a, b in zip(times, taken[OURS], strict=True))
+        for name, times in taken.items()
     }
-    print(json.dumps(results, indent=1))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results.values = {
+        **timed_by("samplers.py", arguments, args),
+        "diffusers": diffusers.__version__,
+        "rounds": args.rounds,
+        "largest_difference": float((ours - theirs).abs().max()),
+        "networks": about(nets),
+        "seconds": {name: round(value, 2) for name, value in medians(taken).items()},
+        "ratio": {
+            name: round(value, 2) for name, value in ratios.items()
+        },  # median of each round's
+    }
+    results.write()
+    print(json.dumps(results.values, indent=1))
 
 
 if __name__ == "__main__":

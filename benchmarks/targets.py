@@ -1,29 +1,28 @@
 """Chapter 9's table: what the network returns, and what its error is multiplied by, on the toy.
 
-    python benchmarks/targets.py [--seeds 3] [--workers 2]
+    python benchmarks/targets.py [--seeds 3] [--steps 3000] [--workers 2] [--threads 1] [--out FILE]
 
 Trains a small MLP for every output (x_0, eps, v), every weight on its error and every seed, and
 measures each against the exact denoiser, on grids: no number here has sampling noise. Stores
-ddpm_lite/assets/results/targets.json after each run and skips the runs that it already holds.
-About 5 minutes on 2 free cores.
+ddpm_lite/assets/results/targets.json (or --out) after each run and skips the runs that it already
+holds. About 5 minutes on 2 free cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
-from pathlib import Path
+from typing import Any
 
 import torch
+from common import RESULTS, Results, add_workers, at_least, command, crew, flags, refusing
 from torch import Tensor
 
 from ddpm_lite.density import grid, sampled_density
-from ddpm_lite.loss import eps_weight
+from ddpm_lite.loss import denoising, eps_weight
 from ddpm_lite.metrics import w1_density
 from ddpm_lite.mixture import two_modes
 from ddpm_lite.networks import MLP, Denoiser
@@ -31,8 +30,7 @@ from ddpm_lite.prediction import Model
 from ddpm_lite.schedule import NoiseSchedule, linear_schedule
 from ddpm_lite.training import TrainConfig, train
 
-RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "targets.json"
-WIDTH, STEPS, BATCH = 64, 3000, 512
+WIDTH = 64
 BANDS = ((1, 10), (11, 100), (101, 400), (401, 1000))
 
 
@@ -78,55 +76,57 @@ def measure(model: Model, schedule: NoiseSchedule) -> dict[str, object]:
     return {"w1": w1, "eps_error": rms, "extra_nats": nats.item()}
 
 
-def run(output: str, weight: str, seed: int) -> dict[str, object]:
+def run(key: tuple[str, str, int], config: TrainConfig) -> dict[str, object]:
     """Train one network and measure it."""
     torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    schedule = linear_schedule()
+    (output, weight, seed), schedule = key, linear_schedule()
     torch.manual_seed(seed)
     model = Denoiser(MLP(width=WIDTH), schedule, output)
-    config = TrainConfig(steps=STEPS, batch_size=BATCH, seed=seed)
-    *_, last = train(model, schedule, two_modes().sample, config, weights(schedule)[weight])
+    pair = denoising(two_modes().sample, schedule, weights(schedule)[weight])
+    *_, last = train(model, *pair, replace(config, seed=seed))
     found = measure(last.ema, schedule)
     return {"output": output, "weight": weight, "seed": seed, **found}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    args = parser.parse_args()
-    config = {"width": WIDTH} | asdict(TrainConfig(steps=STEPS, batch_size=BATCH))
-    del config["seed"], config["log_every"]
-    done: dict[tuple, dict] = {}
-    if RESULTS.exists():
-        stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-        if stored["config"] == config:
-            done = {(r["output"], r["weight"], r["seed"]): r for r in stored["runs"]}
+def key_of(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["output"], run["weight"], run["seed"]
+
+
+def parsed(
+    arguments: Sequence[str] | None,
+) -> tuple[argparse.Namespace, TrainConfig, Results]:
+    """The flags, how each network is trained, and the file of results, which must be of that."""
+    parser = flags(__doc__, RESULTS / "targets.json")
+    parser.add_argument("--seeds", type=at_least(1), default=3)
+    parser.add_argument("--steps", type=at_least(1), default=3000)
+    add_workers(parser)
+    args = parser.parse_args(arguments)
+    config = TrainConfig(steps=args.steps, batch_size=512)
+    shown = ("steps", "batch_size", "lr", "ema_decay")
+    about = {
+        "command": command("targets.py", arguments),
+        "config": {"width": WIDTH} | {name: getattr(config, name) for name in shown},
+    }
+    with refusing(parser):
+        return args, config, Results(args.out, about, ("config",))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args, config, results = parsed(arguments)
     torch.set_default_dtype(torch.float64)
     schedule = linear_schedule()
-    exact = measure(two_modes().denoiser(schedule), schedule)["w1"]
-    about = {"command": "python benchmarks/targets.py", "config": config, "exact_w1": exact}
-    seeds = range(args.seeds)
-    wanted = [(o, w, seed) for seed, o, w in product(seeds, ("x_0", "eps", "v"), weights(schedule))]
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run, *key) for key in wanted if key not in done]
-        for future in as_completed(futures):
-            result = future.result()
-            done[result["output"], result["weight"], result["seed"]] = result
-            runs = [done[key] for key in wanted if key in done]
-            store(about | {"runs": runs})
-            print(f"{len(runs)}/{len(wanted)}", *list(result.values())[:4], flush=True)
-
-
-def store(results: dict[str, object]) -> None:
-    """Write the results whole or not at all."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(RESULTS)
+    results.values["exact_w1"] = measure(two_modes().denoiser(schedule), schedule)["w1"]
+    pairs = list(product(("x_0", "eps", "v"), weights(schedule)))
+    wanted = [(*pair, seed) for seed in range(args.seeds) for pair in pairs]
+    done = {key_of(run): run for run in results.at("runs")}
+    missing = [key for key in wanted if key not in done]
+    with crew(args.workers, args.threads) as share:
+        for found in share(partial(run, config=config), missing):
+            done[key_of(found)] = found
+            in_order = sorted(done, key=lambda key: (key[2], pairs.index(key[:2])))
+            results.values["runs"] = [done[key] for key in in_order]
+            results.write()
+            print(*list(found.values())[:4], flush=True)
 
 
 if __name__ == "__main__":

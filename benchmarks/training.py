@@ -3,203 +3,220 @@
     python benchmarks/training.py run FOLDER [--steps 12000] [--resume] [--device cpu]
     torchrun --nproc-per-node 2 benchmarks/training.py run FOLDER
     python benchmarks/training.py compare FOLDER [--steps 400]
-    python benchmarks/training.py speed [--device cpu]
+    python benchmarks/training.py speed [--device cpu] [--ways fp32 compiled ...] [--rounds 5]
     python benchmarks/training.py measure FOLDER [--images 200] [--n 500] [--steps 20]
 
 `run` trains the preset "book" in FOLDER (70 minutes on 2 free cores) and keeps the trained and the
 averaged weights of some steps in FOLDER/snap. `compare` trains two networks, on the same batches,
 that differ in what they return and in the weight of its error: eps with weight 1, v with
-1 / alpha_bar (4 minutes each). `speed` times training steps in float32, in bfloat16 and compiled
-(a minute or two). `measure` reads FOLDER: for each snapshot the loss at some t, and how good its
-digits are, also where an early and the last snapshot share the t among them (3 minutes). All is
-stored in ddpm_lite/assets/results/training.json; some digits beside it, in training-samples.npz.
+1 / alpha_bar (4 minutes each). `speed` times training steps in float32, in bfloat16 and each of
+them compiled (some minutes). `measure` reads FOLDER: for each snapshot the loss at some t, and how
+good its digits are, also where an early and the last snapshot share the t among them (3 minutes).
+All is stored in ddpm_lite/assets/results/training.json (or --out); some digits beside it, in
+training-samples.npz.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from common import RESULTS, Quality, Results, at_least, flags, refusing, short
+from timing import in_rounds, medians, processor, seconds
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_lite import metrics
-from ddpm_lite.data import labelled, mnist, to_unit
+from ddpm_lite.data import mnist, to_unit
+from ddpm_lite.files import write_whole
 from ddpm_lite.forward import q_sample
 from ddpm_lite.networks import Denoiser
-from ddpm_lite.tasks import PRESETS, Digits, Drawing, build, draw, in_turn, load_pretrained
-from ddpm_lite.training import load_checkpoint, run, save_checkpoint, train
+from ddpm_lite.tasks import DIGITS, Drawing, draw, from_facts, in_turn
+from ddpm_lite.training import denoising, load_checkpoint, run, save_checkpoint, train
+from ddpm_lite.training.distributed import chief, join, leave
+from ddpm_lite.training.precision import memory_format
 
-RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "training.json"
-SAMPLES = RESULTS.with_name("training-samples.npz")
+TASK = DIGITS["book"]
 SNAPSHOTS = (100, 200, 400, 800, 1500, 3000, 6000, 9000)  # and the last step
 TIMES = (1, 2, 5, 10, 20, 40, 70, 100, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000)
 SHOWN = 20  # digits of each snapshot that are stored
 EARLY, CUTS = 400, (100, 300)  # the step and the times at which networks are swapped
 OUTPUTS = {"eps": 0.0, "v": -1.0}  # the weight is this power of alpha_bar
+WAYS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "bf16": {"precision": "bf16"},
+    "compiled": {"precision": "fp32", "compile": True},
+    "bf16, compiled": {"precision": "bf16", "compile": True},
+}
+EACH = 2  # training steps that are timed together
 
 
-def long_run(args: argparse.Namespace) -> None:
+def long_run(args: argparse.Namespace, results: Results) -> None:
     """Train in the folder, and keep snapshots of both sets of weights, in float16."""
-    if dist.is_torchelastic_launched():
-        dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
-    config = PRESETS["book"]
-    config = replace(config, train=replace(config.train, steps=args.steps or config.train.steps))
-    chief = os.environ.get("RANK", "0") == "0"
-    for log, seconds in run(args.folder, config, args.device, args.resume):
-        if not chief:
+    device = join(torch.device(args.device))
+    task = replace(TASK, train=replace(TASK.train, steps=args.steps or TASK.train.steps))
+    for log, spent in run(args.folder, task, device, args.resume):
+        if not chief():
             continue
-        print(f"step {log.step}: loss {log.loss:.4f}, {seconds:.0f} s", flush=True)
-        if log.step in SNAPSHOTS or log.step == config.train.steps:
+        print(f"step {log.step}: loss {log.loss:.4f}, {spent:.0f} s", flush=True)
+        if log.step in SNAPSHOTS or log.step == task.train.steps:
             state = log.state()
             both = {k: v.half() for k, v in state.items() if k.startswith(("ema.", "model."))}
-            facts = {"step": log.step, "seconds": seconds, "config": asdict(config)}
+            facts = {"kind": task.kind, "config": asdict(task), "step": log.step, "seconds": spent}
             save_checkpoint(args.folder / "snap" / f"{log.step:07d}.safetensors", both, facts)
+    leave()
 
 
-def compare(args: argparse.Namespace) -> None:
+def compare(args: argparse.Namespace, results: Results) -> None:
     """Train one network for each of `OUTPUTS`, from the same seed, on the same batches."""
-    short = replace(
-        PRESETS["book"].train,
+    config = replace(
+        TASK.train,
         steps=args.steps or 400,
         warmup=30,
         ema_decay=0.98,
         precision="fp32",
         seed=0,
     )
+    source = TASK.source(torch.device("cpu"))
     for output, power in OUTPUTS.items():
-        config = replace(PRESETS["book"], output=output, train=short)
-        draws = labelled(*mnist("train"), config.label_dropout)
-        torch.manual_seed(short.seed)
-        model = build(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for log in train(model, config.schedule, draws, short, config.schedule.alpha_bar**power):
+        task = replace(TASK, output=output, train=config)
+        weight = task.schedule.alpha_bar**power
+        torch.manual_seed(config.seed)
+        model = task.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pair = denoising(source, task.schedule, weight, task.stratified)
+        for log in train(model, *pair, config):
             print(f"{output}, step {log.step}: loss {log.loss:.4f}", flush=True)
         averaged = {f"ema.{k}": v.half() for k, v in log.ema.state_dict().items()}
-        facts = {"step": log.step, "config": asdict(config)}
+        facts = {"kind": task.kind, "config": asdict(task), "step": log.step}
         save_checkpoint(args.folder / f"compare-{output}.safetensors", averaged, facts)
 
 
-def speed(args: argparse.Namespace) -> None:
+def speed(args: argparse.Namespace, results: Results) -> None:
     """Images a second in training: the ways take turns, so a busy machine slows all alike."""
-    from unet import processor  # here, because it imports diffusers
-
-    config = PRESETS["book"]
-    images, labels = mnist("train")
-    draws = labelled(images.to(args.device), labels.to(args.device))
-    ways = {
-        "fp32": {"precision": "fp32"},
-        "bf16": {"precision": "bf16"},
-        "compiled": {"precision": "fp32", "compile": True},
+    device, measures = torch.device(args.device), {}
+    pair = TASK.batches(device)
+    for name in args.ways:
+        config = replace(TASK.train, log_every=EACH, **WAYS[name])
+        layout = memory_format(device, config.precision)
+        model = TASK.build().to(device, memory_format=layout)  # type: ignore[call-overload]
+        measures[name] = _rate(train(model, *pair, config), config.batch_size, args.device)
+    found = {name: round(rate) for name, rate in medians(in_rounds(measures, args.rounds)).items()}
+    about = {
+        "machine": processor(args.device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
     }
-    walks, taken = {}, {name: [] for name in ways}
-    for name, way in ways.items():
-        model = build(config).to(args.device)
-        if not (args.device == "cpu" and name == "bf16"):  # as `run` does
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        steps = replace(config.train, log_every=2, **way)
-        walks[name] = train(model, config.schedule, draws, steps)
-    for turn in range(1 + args.rounds):  # the first warms up, and compiles
-        for name, walk in walks.items():
-            start = time.perf_counter()
-            next(walk)
-            if turn:
-                taken[name].append(2 * config.train.batch_size / (time.perf_counter() - start))
-    found = {name: round(statistics.median(speeds)) for name, speeds in taken.items()}
-    about = {"machine": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    store({"speed": about | {"device": args.device, "images_per_s": found}})
+    results.keep(about | {"device": args.device, "images_per_s": found}, "speed")
     print(found)
 
 
-def measure(args: argparse.Namespace) -> None:
+def _rate(walk: Any, batch_size: int, device: str) -> Callable[[], float]:
+    """A measure: images a second in the next steps of a training."""
+    return lambda: EACH * batch_size / seconds(lambda: next(walk), device)
+
+
+def measure(args: argparse.Namespace, results: Results) -> None:
     """Everything that the chapter shows of the files in the folder."""
-    classifier = load_pretrained("classifier", args.device)
-    quality = partial(_quality, classifier, metrics.features(classifier, mnist("test")[0]))
-    per_t = partial(losses, images=args.images)
-    steps = args.steps or 20
+    quality, steps = Quality(args.device), args.steps or 20
+    rows, digits, models = of_snapshots(args, steps, quality)
+    facts = load_checkpoint(snapshots(args.folder)[-1]).facts
+    log = [json.loads(line) for line in (args.folder / "log.jsonl").read_text().splitlines()]
+    compared = {
+        output: losses(
+            restore(args.folder / f"compare-{output}.safetensors", "ema", args.device), args.images
+        )
+        for output in OUTPUTS
+    }
+    results.values |= {
+        "command": "python benchmarks/training.py measure FOLDER",
+        "config": facts["config"],
+        "log": {key: [line[key] for line in log] for key in ("step", "loss")},
+        "minutes": round(log[-1]["seconds"] / 60),
+        "images": args.images,
+        "digits": {"n": args.n, "steps": steps, "eta": 1, "seed": 0},
+        "t": TIMES,
+        "snapshots": rows,
+        "swaps": {"early": EARLY, "each": of_swaps(args, steps, quality, models)},
+        "real": of_real(args.n, quality),
+        "compare": compared,
+    }
+    results.write()
+    content, arrays = io.BytesIO(), {k: torch.stack(v).numpy() for k, v in digits.items()}
+    np.savez_compressed(content, step=[row["step"] for row in rows], **arrays)  # type: ignore[arg-type]
+    write_whole(args.out.with_name("training-samples.npz"), content.getvalue())
 
-    def drawn(model: nn.Module, labels: Tensor) -> Tensor:
-        return torch.cat(list(draw(model, labels, Drawing(steps=steps))))
 
-    labels = in_turn("0123456789", args.n)
+def of_snapshots(
+    args: argparse.Namespace, steps: int, quality: Quality
+) -> tuple[list[dict[str, Any]], dict[str, list[Tensor]], dict[int, Denoiser]]:
+    """The table's rows, some digits of each set of weights, and the averaged networks by step."""
     rows: list[dict[str, Any]] = []
     averaged: dict[int, Denoiser] = {}
     digits: dict[str, list[Tensor]] = {"ema": [], "model": []}
-    for path in tqdm(sorted((args.folder / "snap").glob("*.safetensors"))):
+    labels = in_turn("0123456789", args.n)
+    for path in tqdm(snapshots(args.folder)):
         row: dict[str, Any] = {"step": load_checkpoint(path).facts["step"]}
         for weights in digits:
             model = restore(path, weights, args.device)
-            row[weights] = per_t(model)
-            digits[weights].append(drawn(model, labels[:SHOWN]))
+            row[weights] = losses(model, args.images)
+            digits[weights].append(drawn(model, labels[:SHOWN], steps))
             if weights == "ema":
                 averaged[row["step"]] = model
-                row["quality"] = quality(drawn(model, labels), labels)
+                row["quality"] = _short(quality(drawn(model, labels, steps), labels))
         rows.append(row)
-    early, late = averaged[EARLY], averaged[rows[-1]["step"]]
+    return rows, digits, averaged
+
+
+def of_swaps(
+    args: argparse.Namespace, steps: int, quality: Quality, averaged: dict[int, Denoiser]
+) -> list[dict[str, Any]]:
+    """How good digits are where the early network and the last one share the times."""
+    labels, early, late = in_turn("0123456789", args.n), averaged[EARLY], averaged[max(averaged)]
     swaps = []
     for cut in CUTS:
         pairs = {"late_above": (late, early), "late_below": (early, late)}
-        each = {name: drawn(Mixed(*pair, cut), labels) for name, pair in pairs.items()}
-        swaps.append({"cut": cut} | {k: quality(v, labels) for k, v in each.items()})
-    some = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))[: args.n]
+        each = {name: drawn(Mixed(*pair, cut), labels, steps) for name, pair in pairs.items()}
+        swaps.append({"cut": cut} | {k: _short(quality(v, labels)) for k, v in each.items()})
+    return swaps
+
+
+def of_real(n: int, quality: Quality) -> dict[str, float]:
+    """What n training digits reach; the classifier has seen them, so it reads the test set."""
     images, labels = mnist("train")
-    real = quality(images[some], labels[some])
-    real["accuracy"] = metrics.accuracy(classifier, *mnist("test"))  # it has seen the training set
-    facts = load_checkpoint(path).facts
-    log = [json.loads(line) for line in (args.folder / "log.jsonl").read_text().splitlines()]
-    compared = {
-        output: per_t(restore(args.folder / f"compare-{output}.safetensors", "ema", args.device))
-        for output in OUTPUTS
-    }
-    store(
-        {
-            "command": "python benchmarks/training.py measure FOLDER",
-            "config": facts["config"],
-            "log": {key: [line[key] for line in log] for key in ("step", "loss")},
-            "minutes": round(log[-1]["seconds"] / 60),
-            "images": args.images,
-            "digits": {"n": args.n, "steps": steps, "eta": 1, "seed": 0},
-            "t": TIMES,
-            "snapshots": rows,
-            "swaps": {"early": EARLY, "each": swaps},
-            "real": real,
-            "compare": compared,
-        }
-    )
-    arrays = {name: torch.stack(images).numpy() for name, images in digits.items()}
-    temporary = SAMPLES.with_name(".samples.npz")
-    np.savez_compressed(temporary, step=[row["step"] for row in rows], **arrays)
-    temporary.replace(SAMPLES)
+    some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]
+    found = _short(quality(images[some], labels[some]))
+    return found | {"accuracy": metrics.accuracy(quality.classifier, *mnist("test"))}
+
+
+def drawn(model: nn.Module, labels: Tensor, steps: int) -> Tensor:
+    return torch.cat(list(draw(model, labels, Drawing(steps=steps))))
 
 
 def restore(path: Path, weights: str, device: str) -> Denoiser:
     """The network of a snapshot, with its "ema" or its trained ("model") weights, in float32."""
     tensors, facts = load_checkpoint(path)
-    model = build(Digits.from_facts(facts["config"]))
+    model: Any = from_facts(facts).build()
     kept = {k: v for k, v in tensors.items() if k.startswith(f"{weights}.")}
     model.load_state_dict({k.removeprefix(f"{weights}."): v for k, v in kept.items()})
-    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return model.to(device, memory_format=torch.channels_last).eval()
 
 
-class Mixed(nn.Module):
+class Mixed(Denoiser):
     """One network for t above the cut, another for the rest."""
 
     def __init__(self, above: Denoiser, below: Denoiser, cut: int) -> None:
-        super().__init__()
-        self.above, self.below, self.cut, self.schedule = above, below, cut, above.schedule
+        super().__init__(above.net, above.schedule, above.output)
+        self.below, self.cut = below, cut
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        return (self.above if t[0] > self.cut else self.below)(x_t, t, y)
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(x_t, t, y) if t[0] > self.cut else self.below(x_t, t, y)
 
 
 @torch.no_grad()
@@ -221,52 +238,45 @@ def losses(model: Denoiser, images: int, batch: int = 256) -> dict[str, list[flo
             parts.append(error.square().flatten(1).mean(1))
         found.append(torch.cat(parts))
     each = torch.stack(found)
-    return {"mean": short(each.mean(1)), "spread": short(each.std(1))}
+    return {
+        k: [short(v, 5) for v in row]
+        for k, row in (("mean", each.mean(1)), ("spread", each.std(1)))
+    }
 
 
-def _quality(
-    classifier: nn.Module, real: Tensor, images: Tensor, labels: Tensor
-) -> dict[str, float]:
-    """How often the classifier reads the asked digit, and the distance to the test set."""
-    distance = metrics.frechet(metrics.features(classifier, images), real)
-    read = metrics.accuracy(classifier, images, labels)
-    return {"accuracy": round(read, 4), "frechet": float(f"{distance:.4g}")}
+def _short(found: dict[str, float]) -> dict[str, float]:
+    """The two measures, with the digits that count."""
+    return {"accuracy": round(found["accuracy"], 4), "frechet": short(found["frechet"], 4)}
 
 
-def short(values: Tensor) -> list[float]:
-    return [float(f"{value:.5g}") for value in values.tolist()]
+def snapshots(folder: Path) -> list[Path]:
+    """The files that `long_run` kept. Raises ValueError where there are none."""
+    found = sorted((folder / "snap").glob("*.safetensors"))
+    if not found:
+        raise ValueError(f"no snapshots in {folder}: train there first, with the command run")
+    return found
 
 
-def store(found: dict[str, Any]) -> None:
-    """Add to the results, or replace there; the file is written whole or not at all."""
-    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(old | found) + "\n", encoding="utf-8")
-    temporary.replace(RESULTS)
+COMMANDS = {"run": long_run, "compare": compare, "speed": speed, "measure": measure}
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "run": long_run,
-    "compare": compare,
-    "speed": speed,
-    "measure": measure,
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = flags(__doc__, RESULTS / "training.json")
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/book"))
-    parser.add_argument("--steps", type=int, help="of training, or of drawing a digit")
-    parser.add_argument("--images", type=int, default=200, help="test digits for the loss")
-    parser.add_argument("--n", type=int, default=500, help="digits drawn from each snapshot")
-    parser.add_argument("--rounds", type=int, default=5, help="of timing")
+    parser.add_argument("--steps", type=at_least(1), help="of training, or of drawing a digit")
+    parser.add_argument("--images", type=at_least(2), default=200, help="test digits for the loss")
+    parser.add_argument("--n", type=at_least(20), default=500, help="digits drawn, of a snapshot")
+    parser.add_argument("--rounds", type=at_least(1), default=5, help="of timing")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    COMMANDS[args.command](args)
+    args = parser.parse_args(arguments)
+    with refusing(parser):
+        results = Results(args.out, indent=None)
+        if args.command == "measure":
+            snapshots(args.folder)
+    COMMANDS[args.command](args, results)
 
 
 if __name__ == "__main__":

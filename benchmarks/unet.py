@@ -1,38 +1,41 @@
 """How fast the U-Net trains and samples: ours, diffusers' at equal parameters, and equal topology.
 
-    python benchmarks/unet.py [--device cpu] [--threads 2] [--precision fp32] [--rounds 5]
+    python benchmarks/unet.py [--device cpu] [--threads 2] [--precision fp32] [--compile]
+                              [--batch 128] [--digits 64] [--steps 50] [--rounds 5] [--out FILE]
 
-One training step is forward, backward and AdamW on a batch of 128; sampling is 64 digits in 50
-DDIM steps. The contestants take turns within a round, so a busy machine slows all of them alike,
-and what counts is the ratio. Efficiency is counted FLOPs (forward, three times that for training)
-over the peak of `gemm.py`, measured in the same run. Stores
-ddpm_lite/assets/results/speed.json with the machine's name.
+One training step is `training.train`'s on the simple loss, with a batch of 128; sampling is 64
+digits in 50 DDIM steps. --compile adds ours through torch.compile. The contestants take turns
+within a round, so a busy machine slows all of them alike, and what counts is the ratio. Efficiency
+is counted FLOPs (forward, three times that for training) over the peak of `gemm.py`, measured in
+the same rounds. Stores ddpm_lite/assets/results/speed.json (or --out) with the machine's name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
+from common import RESULTS, Results, at_least, flags, refusing
 from diffusers import UNet2DModel
 from gemm import PRECISIONS, gemm_peak
+from timing import add_timing, in_rounds, medians, seconds, timed_by
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm_lite.loss import denoising
 from ddpm_lite.networks import UNETS, UNet, UNetConfig
-from ddpm_lite.sampling import ddim_step, sample
+from ddpm_lite.prediction import clipped
+from ddpm_lite.sampling import ddim_step, last, sample
 from ddpm_lite.schedule import linear_schedule
+from ddpm_lite.tasks.drawing import in_precision
+from ddpm_lite.training import TrainConfig, train
+from ddpm_lite.training.precision import memory_format
 
-RESULTS = Path(__file__).parents[1] / "ddpm_lite" / "assets" / "results" / "speed.json"
-BATCH, DIGITS, STEPS = 128, 64, 50
+EACH = 3  # training steps that are timed together
 
 
 class Diffusers(nn.Module):
@@ -69,73 +72,89 @@ def contestants() -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def training_step(model: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Callable:
-    """A function that makes one step, on fixed data: the time does not depend on it."""
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-    like = next(model.parameters())
-    x, eps = (torch.randn(BATCH, 1, 28, 28, device=like.device) for _ in range(2))
-    t = torch.randint(1, 1001, (BATCH,), device=like.device)
-    y = torch.randint(0, 10, (BATCH,), device=like.device)
-
-    def step() -> None:
-        with autocast():
-            loss = ((model(x, t, y) - eps) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+def training_rate(
+    net: nn.Module, precision: str, compiled: bool, batch: int, device: str
+) -> Callable[[], float]:
+    """A measure: images a second of `training.train` on the simple loss, whatever the images."""
+    x_0 = torch.randn(batch, 1, 28, 28, device=device)
+    y = torch.randint(0, 10, (batch,), device=device)
+    pair = denoising(lambda n, generator: (x_0, y), linear_schedule())
+    config = TrainConfig(
+        steps=10**9, batch_size=batch, precision=precision, compile=compiled, log_every=EACH
+    )
+    walk = train(net, *pair, config)
+    return lambda: EACH * batch / seconds(lambda: next(walk), device)
 
 
-def sampling_run(model: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Callable:
-    """A function that samples ``DIGITS`` digits in ``STEPS`` steps."""
-    device = next(model.parameters()).device
-    y = torch.arange(DIGITS, device=device) % 10
-    step = partial(ddim_step, eta=1.0, clip=1.0)
-
-    def run() -> None:
-        with autocast():
-            walk = sample(
-                partial(model, y=y),
-                linear_schedule(),
-                (DIGITS, 1, 28, 28),
-                step,
-                STEPS,
-                device=device,
-                dtype=torch.float32,
-            )
-            list(walk)
-
-    return run
+def sampling_time(
+    net: nn.Module, precision: str, digits: int, steps: int, device: str
+) -> Callable[[], float]:
+    """A measure: the seconds in which so many digits are drawn."""
+    y, schedule = torch.arange(digits, device=device) % 10, linear_schedule()
+    model = clipped(in_precision(partial(net, y=y), torch.device(device), precision), schedule)
+    step, shape = partial(ddim_step, eta=1.0), (digits, 1, 28, 28)
+    return lambda: seconds(
+        lambda: last(sample(model, schedule, shape, step, steps, device=device)), device
+    )
 
 
-def precisions(device: str) -> dict[str, dict[str, int]]:
+def peak(precision: str, device: str) -> Callable[[], float]:
+    """A measure: FLOP/s of a matrix product."""
+    return lambda: gemm_peak(PRECISIONS[precision], device)[1]
+
+
+def of_precisions(args: argparse.Namespace) -> dict[str, dict[str, int]]:
     """Per precision: the peak, and images/s of training ours."""
-    found = {}
-    for name, dtype in PRECISIONS.items():
-        autocast = partial(
-            torch.autocast, device.split(":")[0], torch.bfloat16, enabled=name == "bf16"
-        )
-        model = UNet(UNETS["book"]).to(device, memory_format=memory_format(device, name))
-        step = training_step(model, autocast)
-        best = min(seconds(step, device) for _ in range(6))
-        peak = gemm_peak(dtype, device)[1]
-        found[name] = {"gemm_gflops": round(peak / 1e9), "train_images_per_s": round(BATCH / best)}
+    ways = {"train_images_per_s": False} | ({"compiled_images_per_s": True} if args.compile else {})
+    measures: dict[tuple[str, str], Callable[[], float]] = {}
+    for precision in PRECISIONS:
+        measures[precision, "gemm_gflops"] = peak(precision, args.device)
+        for way, compiled in ways.items():
+            net = laid_out(UNet(UNETS["book"]), precision, args.device)
+            rate = training_rate(net, precision, compiled, args.batch, args.device)
+            measures[precision, way] = rate
+    found: dict[str, dict[str, int]] = {precision: {} for precision in PRECISIONS}
+    for (precision, what), value in medians(in_rounds(measures, args.rounds)).items():
+        found[precision][what] = round(value / 1e9 if what == "gemm_gflops" else value)
     return found
 
 
-def memory_format(device: str, precision: str) -> torch.memory_format:
-    """The layout of `ddpm_lite.run`, for all: channels_last, but for bf16 on a CPU."""
-    slow = device == "cpu" and precision == "bf16"
-    return torch.contiguous_format if slow else torch.channels_last
+def of_networks(args: argparse.Namespace) -> tuple[float, dict[str, dict[str, Any]]]:
+    """The peak in FLOP/s, and what each contestant does beside it."""
+    nets = {n: laid_out(make(), args.precision, args.device) for n, make in contestants().items()}
+    counts = {name: flops(net) for name, net in nets.items()}
+    if args.compile:
+        nets["ours, compiled"] = laid_out(UNet(UNETS["book"]), args.precision, args.device)
+        counts["ours, compiled"] = counts["ours"]
+    measures: dict[Any, Callable[[], float]] = {"peak": peak(args.precision, args.device)}
+    for name, net in nets.items():
+        compiled = name.endswith("compiled")
+        forward: Any = torch.compile(net, dynamic=False) if compiled else net
+        how = args.precision, compiled, args.batch, args.device
+        measures[name, "train"] = training_rate(net, *how)
+        measures[name, "sample"] = sampling_time(
+            forward, args.precision, args.digits, args.steps, args.device
+        )
+    found = medians(in_rounds(measures, args.rounds))
+    rows = {}
+    for name, net in nets.items():
+        rate, time, count = found[name, "train"], found[name, "sample"], counts[name]
+        rows[name] = {
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "mflop": round(count / 1e6),
+            "train_images_per_s": round(rate),
+            "train_share_of_peak": round(3 * count * rate / found["peak"], 3),
+            "sample_seconds": round(time, 2),
+            "sample_share_of_peak": round(
+                count * args.digits * args.steps / time / found["peak"], 3
+            ),
+        }
+    return found["peak"], rows
 
 
-def seconds(run: Callable[[], None], device: str) -> float:
-    start = time.perf_counter()
-    run()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def laid_out(net: nn.Module, precision: str, device: str) -> nn.Module:
+    """The network on the device, in the layout of `training.runs`."""
+    return net.to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
 
 
 def flops(model: nn.Module) -> int:
@@ -147,84 +166,28 @@ def flops(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = flags(__doc__, RESULTS / "speed.json")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--batch", type=at_least(1), default=128)
+    add_timing(parser)
+    args = parser.parse_args(arguments)
+    with refusing(parser):
+        results = Results(args.out)
     torch.set_num_threads(args.threads)
-    autocast = partial(
-        torch.autocast,
-        args.device.split(":")[0],
-        torch.bfloat16,
-        enabled=args.precision == "bf16",
-    )
-    layout = {"memory_format": memory_format(args.device, args.precision)}
-    models = {n: make().to(args.device, **layout) for n, make in contestants().items()}
-    train = {name: training_step(model, autocast) for name, model in models.items()}
-    draw = {name: sampling_run(model, autocast) for name, model in models.items()}
-    taken: dict[str, dict[str, list[float]]] = {n: {"train": [], "sample": []} for n in models}
-    peaks = []
-    for k in range(1 + args.rounds):  # the first round warms up
-        peak = gemm_peak(PRECISIONS[args.precision], args.device)[1]
-        for name in models:
-            found = {
-                "train": min(seconds(train[name], args.device) for _ in range(3)),
-                "sample": seconds(draw[name], args.device),
-            }
-            if k:
-                for kind, value in found.items():
-                    taken[name][kind].append(value)
-        peaks += [peak] if k else []
-        print(f"round {k}/{args.rounds}: peak {peak / 1e9:.0f} GFLOP/s", flush=True)
-    peak = statistics.median(peaks)
-    results = {}
-    for name, model in models.items():
-        step, walk = (statistics.median(taken[name][kind]) for kind in ("train", "sample"))
-        count = flops(model)
-        results[name] = {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "mflop": round(count / 1e6),
-            "train_images_per_s": round(BATCH / step),
-            "train_share_of_peak": round(3 * count * BATCH / step / peak, 3),
-            "sample_seconds": round(walk, 2),
-            "sample_share_of_peak": round(count * DIGITS * STEPS / walk / peak, 3),
-        }
-        print(name, json.dumps(results[name]))
-    about = {
-        "precisions": precisions(args.device),
-        "command": "python benchmarks/unet.py",
-        "machine": processor(),
-        "threads": args.threads,
-        "device": args.device,
+    precisions = of_precisions(args)
+    flop_s, networks = of_networks(args)
+    results.values = {
+        "precisions": precisions,
+        **timed_by("unet.py", arguments, args),
         "precision": args.precision,
-        "torch": torch.__version__,
-        "gemm_gflops": round(peak / 1e9),
-        "batch": BATCH,
-        "digits": DIGITS,
-        "steps": STEPS,
+        "gemm_gflops": round(flop_s / 1e9),
+        "batch": args.batch,
+        "networks": networks,
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(
-        json.dumps({**about, "networks": results}, indent=1) + "\n", encoding="utf-8"
-    )
-
-
-def processor() -> str:
-    """The CPU's name and the instructions that decide how fast bf16 is; or the GPU's name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        name = info.split("model name\t: ", 1)[1].split("\n", 1)[0]
-        has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in info]
-        return f"{name} ({', '.join(has)})"
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
+    results.write()
+    print(json.dumps(results.values, indent=1))
 
 
 if __name__ == "__main__":

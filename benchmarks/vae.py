@@ -1,84 +1,71 @@
 """Train chapter 5's autoencoder and its two VAEs, store them, and measure what they draw.
 
-    python benchmarks/vae.py [--epochs 10] [--short 5] [--n 10000] [--seed 0] [--keep] [--out DIR]
+    python benchmarks/vae.py [--epochs 10] [--short 5] [--n 10000] [--seed 0] [--keep]
+                             [--workers 2] [--threads 1] [--out DIR]
 
-Plain training on the 60,000 digits of the train split. Stores DIR/weights/vae.safetensors (16
-latent numbers), vae-plane.safetensors (2) and autoencoder.safetensors (16), in float16, and what
-it measures in DIR/results/vae.json; DIR is ddpm_lite/assets. With --keep networks that are stored
-already are not trained again. Further VAEs of 16 numbers are trained for ``short`` epochs with
-sigma^2 fixed, and only measured. All distances are to the test set, of as many samples as n, by
-the classifier and the measures of chapter 16. About 10 minutes on 2 free cores.
+Trains the tasks "vae" and "autoencoder" on 60,000 digits of the train split an epoch. Stores
+DIR/weights/vae.safetensors (16 latent numbers), vae-plane.safetensors (2) and
+autoencoder.safetensors (16), averaged and in float16, and what it measures in
+DIR/results/vae.json; DIR is ddpm_lite/assets. With --keep networks that are stored already are not
+trained again. Further VAEs of 16 numbers are trained for ``short`` epochs with sigma^2 fixed, and
+only measured. All distances are to the test set, of as many samples as n, by the classifier and the
+measures of chapter 16. About 10 minutes on 2 free cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
-import shlex
-import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from classifier import halved, positive, trained
+from common import RESULTS, Results, Share, add_workers, command, crew, flags, refusing, short
 from torch import Tensor, nn
 
 from ddpm_lite.bound import bits_per_dim, discretised_gaussian
 from ddpm_lite.data import mnist, to_bytes, to_unit
 from ddpm_lite.gaussian import kl
 from ddpm_lite.metrics import accuracy, class_score, probabilities
-from ddpm_lite.networks import VAE, Autoencoder, reparameterise
-from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.networks import VAE, reparameterise
+from ddpm_lite.tasks import PRESETS, load_pretrained
+from ddpm_lite.tasks.codes import VAETask
 from ddpm_lite.tasks.evaluation import Judge, machine
-from ddpm_lite.training import save_checkpoint
+from ddpm_lite.training import Task, save_checkpoint
+from ddpm_lite.training.checkpoint import checksum
 
-ASSETS = Path(__file__).parents[1] / "ddpm_lite" / "assets"
-CONFIGS = {
-    "vae": {"vae": {"latent": 16, "width": 8, "hidden": 256}},
-    "vae-plane": {"vae": {"latent": 2, "width": 8, "hidden": 256}},
-    "autoencoder": {"autoencoder": {"latent": 16, "width": 8, "hidden": 256}},
+TASKS: dict[str, Task] = {
+    "vae": PRESETS["vae"]["book"],
+    "vae-plane": PRESETS["vae"]["plane"],
+    "autoencoder": PRESETS["autoencoder"]["book"],
 }
 # sigma^2 held fixed. 1/2: the loss is |x - mean|^2 + KL; 392: with the mean over 784 pixels.
 FIXED = (0.15, 0.5, 5.0, 392.0)
-BATCH, PEAK_LR, CHUNK = 128, 2e-3, 500
+CHUNK = 500
 
 
-def loss_of(model: Autoencoder | VAE, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Of a VAE minus the bound, else the squared error; nats, or squares, an image."""
-    if isinstance(model, VAE):
-        eps = torch.randn(len(x), model.latent, generator=generator)
-        return -model.elbo(x, eps).total.mean()
-    return (model(x) - x).square().sum((1, 2, 3)).mean()
+@dataclass(frozen=True)
+class FixedNoise(VAETask):
+    """A `VAE` whose sigma^2 is not trained."""
+
+    sigma2: float = 1.0
+
+    def build(self) -> VAE:
+        model = super().build()
+        model.log_sigma2.requires_grad_(False).fill_(math.log(self.sigma2))
+        return model
 
 
-def fit(model: Autoencoder | VAE, images: Tensor, epochs: int, seed: int) -> list[float]:
-    """Train ``model`` in place: Adam, one cycle of the learning rate. The loss of each epoch."""
-    generator, start = torch.Generator().manual_seed(seed), time.thread_time()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=PEAK_LR, fused=True)
-    steps = epochs * -(-len(images) // BATCH)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
-    model.train()
-    found = []
-    for epoch in range(1, epochs + 1):
-        losses = []
-        for some in torch.randperm(len(images), generator=generator).split(BATCH):
-            loss = loss_of(model, to_unit(images[some])[:, None], generator)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            cycle.step()
-            losses.append(loss.detach())
-        found.append(float(torch.stack(losses).mean()))
-        spent = time.thread_time() - start
-        print(f"epoch {epoch}/{epochs}: loss {found[-1]:.2f}, {spent:.0f} s", flush=True)
-    model.eval()
-    return found
+def fit(task: Task, epochs: float, seed: int) -> tuple[Any, dict[str, Any]]:
+    """The trained network and its facts; a sigma^2 that was trained is settled."""
+    model: Any
+    model, facts = trained(task, epochs, seed)
+    if isinstance(model, VAE) and model.log_sigma2.requires_grad:
+        settle(model, mnist("train")[0], seed)
+    return model, facts
 
 
 @torch.no_grad()
@@ -90,11 +77,6 @@ def settle(model: VAE, images: Tensor, seed: int) -> None:
     x = to_unit(images)[:, None]
     z = reparameterise(*through(model.encode, x), normal(len(x), model.latent, seed))
     model.log_sigma2.copy_((x - through(model.decode, z)).square().mean().log())
-
-
-def stored(model: nn.Module) -> dict[str, Tensor]:
-    """The weights with 16 bits."""
-    return {name: value.half() for name, value in model.state_dict().items()}
 
 
 @torch.no_grad()
@@ -138,126 +120,111 @@ def bound(model: VAE, images: Tensor, seed: int) -> dict[str, Any]:
     }
 
 
-def short(value: Tensor | float) -> float:
-    return float(f"{value.item() if isinstance(value, Tensor) else value:.6g}")
+def measured(judge: Judge, x: Tensor) -> dict[str, float]:
+    """How far images [N, 1, 28, 28] in [-1, 1] are from the test set, and how readable."""
+    images = to_bytes(x[:, 0])
+    score = class_score(probabilities(judge.classifier, images))
+    found = judge.against_test(images) | {"class_score": score}
+    return {key: short(value) for key, value in found.items()}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--short", type=int, default=5)
-    parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--out", type=Path, default=ASSETS)
-    args = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # of each of two threads
-    images, test = mnist("train")[0], mnist("test")
-    given = sys.argv[1:] if arguments is None else arguments
-    results: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/vae.py", *given]),
-        "seed": args.seed,
-        "n": args.n,
-        "machine": machine(torch.device("cpu")),
-        "weights": {},
-        "bound": {},
-        "sets": {},
-        "fixed": {},
-    }
-
-    def keep(part: str, name: str, found: Any) -> None:
-        results[part][name] = found
-        path = args.out / "results" / "vae.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"{part}: {name}", flush=True)
-
-    pool = ThreadPoolExecutor(2)
-
-    def training(
-        config: dict[str, dict[str, int]], epochs: int, sigma2: float | None = None
-    ) -> Any:
-        """A network, and the losses of its epochs as they will be."""
-        torch.manual_seed(args.seed)
-        model = untrained(config)
-        if sigma2 is not None:
-            model.log_sigma2.requires_grad_(False).fill_(math.log(sigma2))
-        return model, pool.submit(fit, model, images, epochs, args.seed)
-
-    paths = {name: args.out / "weights" / f"{name}.safetensors" for name in CONFIGS}
-    new = {
-        name: training(config, args.epochs)
-        for name, config in CONFIGS.items()
-        if not (args.keep and paths[name].exists())
-    }
-    fixed = {sigma2: training(CONFIGS["vae"], args.short, sigma2) for sigma2 in FIXED}
-    models: dict[str, Any] = {}
-    for name, path in paths.items():
-        if name in new:
-            model, losses = new[name]
-            losses = losses.result()
-            if isinstance(model, VAE):
-                settle(model, images, args.seed)
-            facts = {
-                "config": CONFIGS[name],
-                "data": "MNIST, train split",
-                "seed": args.seed,
-                "epochs": args.epochs,
-                "losses": [short(loss) for loss in losses],
-                "command": results["command"],
-            }
-            save_checkpoint(path, stored(model), facts)
-        models[name] = load_pretrained(path)
-        keep("weights", name, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-        if isinstance(models[name], VAE):
-            keep("bound", name, bound(models[name], test[0], args.seed))
-
-    judge = Judge(load_pretrained("classifier"))
-
-    def measured(x: Tensor) -> dict[str, float]:
-        seen = probabilities(judge.classifier, to_bytes(x[:, 0]))
-        found = judge.against_test(to_bytes(x[:, 0])) | {"class_score": class_score(seen)}
-        return {key: short(value) for key, value in found.items()}
-
-    vae, plane, plain = (models[name] for name in CONFIGS)
-    mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
-    some = mixed[: args.n]
-    shown, tested = (to_unit(part)[:, None] for part in (images[some], test[0]))
-    z, flat = normal(args.n, 16, args.seed), normal(args.n, 2, args.seed)
+def sets(models: dict[str, Any], n: int, seed: int) -> dict[str, Callable[[], Tensor]]:
+    """What is measured, by name: n images each."""
+    vae, plane, plain = (models[name] for name in TASKS)
+    images = mnist("train")[0]
+    mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    shown = to_unit(images[mixed[:n]])[:, None]
+    z, flat = normal(n, vae.latent, seed), normal(n, plane.latent, seed)
     drawn, codes = through(vae.decode, z), through(plain.encode, shown)
-    noise = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(args.seed))
-    sets: dict[str, Callable[[], Tensor]] = {
+    noise = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(seed))
+
+    def refitted(model: Any, known: Tensor) -> Tensor:
+        return through(model.decode, fitted(known, n, seed))
+
+    return {
         "real": lambda: shown,
         "vae, samples": lambda: drawn,
         "vae, samples with noise": lambda: drawn + vae.sigma2.detach().sqrt() * noise,
         "vae, reconstructions": lambda: through(vae, shown),
-        "vae, fitted normal": lambda: through(
-            vae.decode, fitted(through(vae.encode, shown)[0], args.n, args.seed)
-        ),
+        "vae, fitted normal": lambda: refitted(vae, through(vae.encode, shown)[0]),
         "vae-plane, samples": lambda: through(plane.decode, flat),
         "vae-plane, reconstructions": lambda: through(plane, shown),
         "autoencoder, standard normal": lambda: through(plain.decode, z),
         "autoencoder, independent normals": lambda: through(
             plain.decode, codes.mean(0) + z * codes.std(0)
         ),
-        "autoencoder, fitted normal": lambda: through(
-            plain.decode, fitted(codes, args.n, args.seed)
-        ),
+        "autoencoder, fitted normal": lambda: refitted(plain, codes),
         "autoencoder, reconstructions": lambda: through(plain, shown),
     }
-    for name, make in sets.items():
-        keep("sets", name, measured(make()))
-    for name, model in models.items():
-        read = accuracy(judge.classifier, to_bytes(through(model, tested)[:, 0]), test[1])
-        results["sets"][f"{name}, reconstructions"]["accuracy"] = short(read)
 
-    for sigma2, (model, losses) in fixed.items():
-        losses.result()
-        found = bound(model, test[0], args.seed)
-        keep("fixed", f"{sigma2:g}", found | measured(through(model.decode, z)))
-    pool.shutdown()
+
+def keep_networks(
+    results: Results, fits: Iterator[tuple[Any, Any]], new: list[str], args: argparse.Namespace
+) -> dict[str, nn.Module]:
+    """Store the new networks, and return all as they are stored; with the bound of the VAEs."""
+    models = {}
+    for name in TASKS:
+        path = args.out / "weights" / f"{name}.safetensors"
+        if name in new:
+            model, facts = next(fits)
+            facts["command"] = results.at("command")
+            save_checkpoint(path, halved(model), facts)
+        models[name] = load_pretrained(path)
+        results.keep(checksum(path), "weights", name)
+        if isinstance(models[name], VAE):
+            results.keep(bound(models[name], mnist("test")[0], args.seed), "bound", name)
+    return models
+
+
+def keep_sets(
+    results: Results, judge: Judge, models: dict[str, Any], args: argparse.Namespace
+) -> None:
+    """What the networks draw and reconstruct."""
+    for name, make in sets(models, args.n, args.seed).items():
+        results.keep(measured(judge, make()), "sets", name)
+    images, labels = mnist("test")
+    for name, model in models.items():
+        seen = to_bytes(through(model, to_unit(images)[:, None])[:, 0])
+        read = short(accuracy(judge.classifier, seen, labels))
+        results.keep(read, "sets", f"{name}, reconstructions", "accuracy")
+
+
+def keep_all(results: Results, share: Share, args: argparse.Namespace) -> None:
+    """Train, store and measure; the networks train beside one another."""
+    files = {name: args.out / "weights" / f"{name}.safetensors" for name in TASKS}
+    new = [name for name, path in files.items() if not (args.keep and path.exists())]
+    tasks = [TASKS[name] for name in new] + [FixedNoise(sigma2=sigma2) for sigma2 in FIXED]
+    lengths = [args.epochs] * len(new) + [args.short] * len(FIXED)
+    fits = iter(share(partial(fit, seed=args.seed), tasks, lengths))
+    models = keep_networks(results, fits, new, args)
+    judge = Judge(load_pretrained("classifier"))
+    keep_sets(results, judge, models, args)
+    for sigma2, (model, _) in zip(FIXED, fits, strict=True):
+        found = bound(model, mnist("test")[0], args.seed)
+        drawn = through(model.decode, normal(args.n, model.latent, args.seed))
+        results.keep(found | measured(judge, drawn), "fixed", f"{sigma2:g}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = flags(__doc__, RESULTS.parent)
+    parser.add_argument("--epochs", type=positive, default=10)
+    parser.add_argument("--short", type=positive, default=5)
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true")
+    add_workers(parser)
+    args = parser.parse_args(arguments)
+    about: dict[str, Any] = {
+        "command": command("vae.py", arguments),
+        "seed": args.seed,
+        "n": args.n,
+        "machine": machine(torch.device("cpu")),
+    }
+    with refusing(parser):
+        results = Results(args.out / "results" / "vae.json", about)
+    results.values = about | {part: {} for part in ("weights", "bound", "sets", "fixed")}
+    with crew(args.workers, args.threads) as share:
+        keep_all(results, share, args)
 
 
 if __name__ == "__main__":

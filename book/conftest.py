@@ -34,8 +34,8 @@ PIXEL_DIFFERENCE, CLOSE_PIXELS = 8 / 255, 0.995
 TILE, TILE_DIFFERENCE = 16, 16 / 255
 
 # Live figures: the largest difference of a number, as a share of its field's range, by bits stored.
-# 8 bits: one level of grey; 16: six steps; 32: float32 with three digits to spare.
-RANGE_DIFFERENCE = {8: 1.01 / 254, 16: 1e-4, 32: 1e-4}
+# 8 bits: one level of grey; 16: six steps; 32 and 64: floats with digits to spare.
+RANGE_DIFFERENCE = {8: 1.01 / 254, 16: 1e-4, 32: 1e-4, 64: 1e-4}
 SPEC_DIFFERENCE = 1e-4  # relative, of limits and tick positions
 
 STILL = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")

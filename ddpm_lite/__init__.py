@@ -19,7 +19,7 @@ The mathematics, each module on those above it:
 Around it:
 
     networks     MLP, U-Net, VAE, classifier; Denoiser reads an output as eps       chapters 5, 14
-    data         MNIST, which travels with the package
+    data         MNIST, which travels with the package; one's own pictures
     metrics      how far samples are from the truth: on the line, of images       chapters 10, 16
     training     one loop for every model; checkpoints; runs in a folder               chapter 15
     tasks        what can be trained, sampled and measured, one file a kind

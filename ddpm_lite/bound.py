@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_batch
+from .checks import check_batch, check_finite, check_samples
 from .forward import q_sample
 from .gaussian import Number, kl
 from .loss import check_variance
@@ -62,15 +62,19 @@ def discretised_gaussian(x: Tensor, mean: Number, var: Number) -> Tensor:
     tensors that broadcast. Returns float64 like x, finite however far from the mean. Raises
     ValueError for any other x. Ho et al. 2020, eq. 13.
     """
-    check_batch(x=x)
+    check_samples(x=x)
+    if x.numel() == 0:
+        raise ValueError(f"x must hold pixels, got {list(x.shape)}")
     level = 127.5 * (x.double() + 1)
     k = level.round()
     if not ((k - level).abs() < 1e-3).all() or k.min() < 0 or k.max() > 255:
         raise ValueError(
             "x must have the 256 levels of 8-bit images in [-1, 1], got values from "
-            f"{x.min():g} to {x.max():g}: use data.to_unit, or gaussian.log_density for other data"
+            f"{x.min():g} to {x.max():g} in {x.dtype}: use data.to_unit, or gaussian.log_density "
+            "for other data"
         )
     mean, var = (torch.as_tensor(v, dtype=torch.float64, device=x.device) for v in (mean, var))
+    check_finite("mean", mean)
     if not (var > 0).all():
         raise ValueError(f"var must be positive (a variance), got {var.min():g}")
     left = torch.where(k > 0, (k - 0.5) / 127.5 - 1, -math.inf)

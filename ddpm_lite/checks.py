@@ -7,6 +7,8 @@ is a break.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def check_times(
             f"{name} must have one entry per sample, shape [B]: "
             f"{name} is {list(t.shape)}, the batch {list(like.shape)}"
         )
-    if len(t) == 0:
+    if t.shape[0] == 0:  # len(t) would tie an exported graph to one size
         raise ValueError(f"the batch is empty: {name} has no entries")
     if not readable(t):
         return
@@ -68,7 +70,7 @@ def check_batch(**samples: Tensor) -> None:
     """As `check_samples`, and each must be a batch [B, *D] with B >= 1."""
     check_samples(**samples)
     for name, x in samples.items():
-        if x.ndim == 0 or len(x) == 0:
+        if x.ndim == 0 or x.shape[0] == 0:
             raise ValueError(f"{name} must be a batch [B, *D] with B >= 1, got {list(x.shape)}")
 
 
@@ -88,6 +90,27 @@ def check_labels(y: Tensor, batch: int, classes: int, name: str = "y", look: boo
         raise ValueError(f"{name} must be int64 [B] = [{batch}], got {got}")
     if batch and (look or readable(y)) and not (0 <= y.min() and y.max() < classes):
         raise ValueError(f"{name} must lie in 0..{classes - 1}, got {extent(y)}")
+
+
+def check_real(**tensors: Tensor) -> None:
+    """Raise TypeError unless all are float32 or float64: in half precision a sum would drift."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name} must be float32 or float64, got {kind(x)}: use {name}.float()")
+
+
+def check_slope(field: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
+    """Raise ValueError where value = field(x) moves with x, but autograd does not see it.
+
+    So it is where the field runs under `torch.no_grad` or `torch.inference_mode`: a divergence
+    would come out without its part. Looks only where a gradient by x is asked for.
+    """
+    asked = x.requires_grad and torch.is_grad_enabled()
+    if asked and not value.requires_grad and not torch.equal(field(x.detach() + 0.1), value):
+        raise ValueError(
+            "the model must be differentiable, but autograd sees no slope: call it without "
+            "torch.no_grad, torch.inference_mode or detach"
+        )
 
 
 def kind(x: object) -> str:

@@ -1,6 +1,7 @@
 """Train a model, draw with it, measure what it draws.
 
     ddpm-lite train [KIND [PRESET]] [--out FOLDER] [--train.steps 100 ...] [--resume]
+    ddpm-lite train images --data FOLDER_OR_NPZ [--size 32] [--channels 3]
     ddpm-lite sample [--checkpoint digits] [--classes 0123456789] [--n 10] [--out samples.png]
     ddpm-lite evaluate [CHECKPOINT] [--n 10000] [--out results.json]
     ddpm-lite info [CHECKPOINT]
@@ -31,7 +32,7 @@ import torch.distributed as dist
 import tyro
 from tqdm import tqdm
 
-from .data.mnist import DataError
+from .data.digits import DataError
 from .files import SavedElsewhere, check_writable, keep, write_whole
 from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, load_task, resumed
 from .tasks.evaluation import machine
@@ -116,8 +117,8 @@ class Sample:
 
     how: Drawing = Drawing()
     classes: Annotated[str | None, tyro.conf.arg(aliases=["--digits"])] = None
-    """which, where there are some: they come in turn (None: all)"""
-    n: int | None = None  # how many (None: one of each class)
+    """which, in turn: 38 of digits, cat,dog of one's own pictures (None: all)"""
+    n: int | None = None  # how many (None: one of each class; 16 where there are none)
     out: Path = Path("samples.png")
     checkpoint: str = "digits"
     device: str = "auto"  # cpu, cuda, cuda:1; auto: cuda if it is there
@@ -175,6 +176,8 @@ class Evaluate:
 
 
 def _show(found: dict[str, Any]) -> None:
+    for note in found.get("notes", ()):
+        _say(note)
     for name, value in found["measures"].items():
         others = "".join(f"   {k} {v:.4g}" for k, v in value.items() if k != "value")
         _say(f"{name:<16}{value['value']:>10.4g}{others}")

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from .checks import check_samples, check_times
+from .loss import check_variance
 from .mixture import GaussianMixture
 from .posterior import step_variances
-from .prediction import Model
-from .sampling import ddpm_step
+from .prediction import Model, checked
+from .sampling import at_time, ddpm_step, stages
 from .schedule import NoiseSchedule, at
 from .times import Times, walk_times
 
@@ -77,23 +78,24 @@ def sampled_density(
 ) -> Tensor:
     """The density of what `sampling.sample` returns on the line, with no sampling noise (eq-push).
 
-    Arguments as `sample`; x: an even grid [n], float64, e.g. `grid()`; initial: the density of x_T
-    on it (None: N(0, 1)). Returns [n]. ``step`` must be mean + std z with std the same for every x,
-    as a pure step is. A step without noise smears the density by a part of the grid's spacing: a
-    thousand of them put a few 1e-4 on W1. So for samplers without noise, those of `solvers` among
-    them, rather walk from `metrics.quantiles` of the normal law.
+    Arguments as `sample`, but given times may end anywhere; x: an even grid [n], float64, e.g.
+    `grid()`; initial: the density of x_T on it (None: N(0, 1)). Returns [n]. ``step`` must be
+    mean + std z with std the same for every x, as a pure step is. A step without noise smears the
+    density by a part of the grid's spacing: a thousand of them put a few 1e-4 on W1. So for
+    samplers without noise, those of `solvers` among them, rather walk from `metrics.quantiles` of
+    the normal law.
     """
-    times = walk_times(schedule, steps).to(x.device)
+    h, times = grid_step(x), walk_times(schedule, steps)
     density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) if initial is None else initial
-    mass = float(density.sum() * grid_step(x))
+    mass = float(density.sum() * h)
     if not abs(mass - 1) < 1e-3:
         raise ValueError(
             f"initial must have mass 1 on the grid x, got {mass:.4g}: use a wider or finer grid"
         )
     zero, one = torch.zeros_like(x), torch.ones_like(x[:1])
-    for t, s in zip(times, times[1:], strict=False):
-        t_now, s_now = t.repeat(len(x)), s.repeat(len(x))
-        eps_hat = model(x, t_now).to(x)
+    for t, s in stages(times):
+        t_now, s_now = at_time(t, x), at_time(s, x)
+        eps_hat = checked(model, x, t_now).to(x)
         mean = step(schedule, x, t_now, s_now, eps_hat, zero)
         noisy = step(schedule, x[:1], t_now[:1], s_now[:1], eps_hat[:1], one)
         density = push_density(x, density, mean, float(noisy[0] - mean[0]))
@@ -115,11 +117,7 @@ def chain_density(
     variance_1: sigma_1^2 > 0 (None: beta_tilde_2, as there). Returns a density [n].
     """
     variance = schedule.beta_tilde if variance is None else variance
-    if variance.shape != schedule.beta.shape or not (variance[2:] > 0).all():
-        raise ValueError(
-            f"variance must be a table [T + 1] = [{schedule.T + 1}], positive at t = 2..T, got "
-            f"{list(variance.shape)}, with {int((variance[2:] <= 0).sum())} values of 0 or below"
-        )
+    check_variance(schedule, variance)
     if variance_1 is None:
         if schedule.T < 2:
             raise ValueError("variance_1 must be given when T = 1: there is no beta_tilde_2")
@@ -160,6 +158,7 @@ def reverse_density(
 
     t in 1..T; x: [n] float64. Returns a density [n]. Gaussian only when beta_t is small.
     """
+    check_samples(x=x)
     now = torch.full((1,), t)
     check_times(now, schedule.T, x[:1])
     beta, _, _ = step_variances(schedule, now, now - 1, x[:1])

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .checks import check_real, readable
+
 Number = Tensor | float
 
 
@@ -28,7 +30,7 @@ def affine(mean: Number, var: Number, a: Number, b: Number = 0.0) -> tuple[Tenso
     """Mean and variance of a X + b, X ~ N(mean, var) (eq-gaussian-affine). var > 0, a not 0."""
     mean, var, a, b = _tensors(mean, var, a, b)
     _positive(var=var)
-    if (a == 0).any():
+    if readable(a) and (a == 0).any():
         raise ValueError("a must not be 0: the map would send every x to b, with variance 0")
     return a * mean + b, a**2 * var
 
@@ -71,8 +73,9 @@ class Gaussian:
     """N(mean, cov) on R^D, or a batch of such laws. What returns a law returns a new Gaussian.
 
     mean: [*B, D]; cov: [*B, D, D], symmetric and positive definite; batches broadcast, and lists
-    become float64. ``scale`` is the lower triangular L with L L^T = cov, so x = mean + L eps with
-    eps ~ N(0, I). Raises ValueError where a shape is wrong or cov is not a covariance.
+    and integers become float64. ``scale`` is the lower triangular L with L L^T = cov, so
+    x = mean + L eps with eps ~ N(0, I). Raises ValueError where a shape is wrong or cov is not a
+    covariance, TypeError in half precision.
     """
 
     mean: Tensor
@@ -88,6 +91,8 @@ class Gaussian:
                 f"{list(mean.shape)} and {list(cov.shape)} (variances alone: Gaussian.diagonal)"
             )
         batch = torch.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
+        mean, cov = (v.double() if _whole(v) else v for v in (mean, cov))
+        check_real(mean=mean, cov=cov)
         dtype = torch.promote_types(mean.dtype, cov.dtype)
         mean, cov = mean.to(dtype).expand(*batch, D), cov.to(dtype).expand(*batch, D, D)
         scale = _cholesky(mean, cov)
@@ -114,6 +119,8 @@ class Gaussian:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points, [n, *B, D]."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
         eps = torch.randn((n, *self.mean.shape), generator=generator, dtype=self.mean.dtype)
         return self.mean + _times(self.scale, eps)
 
@@ -255,7 +262,12 @@ def _tensors(*values: Number) -> list[Tensor]:
     return [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
 
 
+def _whole(x: Tensor) -> bool:
+    return not (x.is_floating_point() or x.is_complex())
+
+
 def _positive(**variances: Tensor) -> None:
+    """Raise ValueError for a variance of 0 or below, or NaN, where it is `readable`."""
     for name, var in variances.items():
-        if not (var > 0).all():
+        if readable(var) and not (var > 0).all():
             raise ValueError(f"{name} must be positive (a variance), got {var.min().item():g}")

@@ -11,6 +11,8 @@ from .checks import check_samples
 from .prediction import Model, predict_eps, score
 from .schedule import NoiseSchedule, alpha_bar_like
 
+LARGE = 1e150  # its square is still a float64
+
 
 class GaussianMixture:
     """sum_k w_k N(m_k, s_k^2 I): diffusion turns it into another one (eq-mixture-marginal).
@@ -40,7 +42,14 @@ class GaussianMixture:
                 raise ValueError(f"{name} must be positive and finite, got {values.tolist()}")
         if not self.means.isfinite().all():
             raise ValueError(f"means must be finite, got {self.means.tolist()}")
+        if self.means.abs().max() > LARGE or self.stds.max() > LARGE or self.stds.min() < 1 / LARGE:
+            raise ValueError(
+                f"means must lie within {LARGE:g} of 0 and stds in {1 / LARGE:g}..{LARGE:g}, where "
+                f"float64 holds their squares, got {self.means.tolist()} and {self.stds.tolist()}"
+            )
         shares = self.weights / self.weights.max()  # whose sum is finite
+        if not (shares > 0).all():
+            raise ValueError(f"weights must be of like sizes, got {self.weights.tolist()}")
         self.weights = shares / shares.sum()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -86,11 +95,13 @@ class GaussianMixture:
 
     def eps(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """E[eps | x_t], what a perfect network returns (eq-exact-eps). t as in `x_0`."""
+        self._check(x_t, "x_t")
         x, x_0 = x_t.double(), self.x_0(schedule, x_t.double(), t)
         return predict_eps(schedule, x, t, x_0).to(x_t.dtype)
 
     def score(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """The gradient of log q(x_t) with respect to x_t (eq-score-eps). t as in `x_0`."""
+        self._check(x_t, "x_t")
         return score(schedule, self.eps(schedule, x_t.double(), t), t).to(x_t.dtype)
 
     def denoiser(self, schedule: NoiseSchedule) -> Model:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, as_tensor
 
 from .live.palette import PALETTE
 
@@ -67,9 +67,26 @@ def panels(count: int = 1, height: float = 3.0, **options) -> tuple[Figure, list
 
 
 def digits(axes: Axes, images: Tensor, captions: list[str] | None = None) -> None:
-    """Draw images [R, C, H, W] (or one row [C, H, W]) in [-1, 1] as one grid, without axes."""
-    images = images if images.ndim == 4 else images[None]
+    """Draw images [R, C, H, W] (or one row [C, H, W]) in [-1, 1] as one grid, without axes.
+
+    captions: texts above the columns, at most one each. Raises ValueError for whole numbers, such
+    as pixels 0..255, for other shapes and for more captions.
+    """
+    images = as_tensor(images).detach().cpu()
+    if not images.is_floating_point():
+        raise ValueError(
+            f"digits: images must be floats in [-1, 1], got {images.dtype}: "
+            "images / 127.5 - 1 brings pixels 0..255 there"
+        )
+    if images.ndim not in (3, 4) or images.numel() == 0:
+        raise ValueError(
+            f"digits: images must be [R, C, H, W] or [C, H, W], got {list(images.shape)}"
+        )
+    images = images.reshape(-1, *images.shape[-3:])
+    images = images if images.itemsize >= 4 else images.float()  # NumPy has no bfloat16
     rows, columns, height, width = images.shape
+    if captions is not None and len(captions) > columns:
+        raise ValueError(f"digits: {len(captions)} captions for {columns} columns")
     canvas = images.new_full((rows * (height + 1), columns * (width + 1)), float("nan"))
     for r in range(rows):
         for c in range(columns):

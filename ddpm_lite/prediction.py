@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .checks import check_samples, kind
+from .checks import check_samples, check_slope, kind
 from .schedule import NoiseSchedule, scales
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -71,7 +71,9 @@ def clipped(model: Model, schedule: NoiseSchedule, limit: float = 1.0) -> Model:
         raise ValueError(f"limit must be positive, got {limit}")
 
     def model_in_range(x_t: Tensor, t: Tensor) -> Tensor:
-        x_0_hat = predict_x_0(schedule, x_t, t, checked(model, x_t, t))
+        eps_hat = checked(model, x_t, t)
+        check_slope(lambda x: model(x, t), x_t, eps_hat)  # x_t itself would hide that
+        x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
         return predict_eps(schedule, x_t, t, x_0_hat.clamp(-limit, limit))
 
     return model_in_range

@@ -9,6 +9,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import check_finite, check_samples, kind
+from .checks import check_batch, check_finite, check_samples, kind
 from .posterior import posterior, step_variances
 from .prediction import Model, checked, predict_x_0
-from .schedule import NoiseSchedule, alpha_bar_like, at
+from .schedule import NoiseSchedule, alpha_bar_like, at, check_table
 from .times import Times, walk_times
 
 Variance = Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor]
@@ -58,11 +59,11 @@ def best_variance(error: Tensor) -> Variance:
     makes it. sigma^2 is error_t / alpha_bar_t of the way from beta_tilde to beta, or beyond. t must
     be int64. Bao et al. 2022, theorem 1.
     """
+    error = torch.as_tensor(error, dtype=torch.float64, device="cpu")  # once: steps do not wait
 
     def variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
-        if error.shape != schedule.alpha_bar.shape:
-            raise ValueError(f"error must have T + 1 = {schedule.T + 1} entries, got {len(error)}")
-        place = at(error.double().cpu() / schedule.alpha_bar, t, like.double())
+        check_table(schedule, error=error)
+        place = at(error / schedule.alpha_bar, t, like.double())
         beta_tilde = beta_tilde_variance(schedule, t, s, like)
         return beta_tilde + place * (beta_variance(schedule, t, s, like) - beta_tilde)
 
@@ -192,16 +193,18 @@ def begin(
     if not isinstance(shape, Sequence) or not shape or shape[0] < 1:
         raise ValueError(f"shape must be (B, ...) with B >= 1, got {shape!r}")
     times = walk_times(schedule, steps)
-    if times[-1] != until:
+    if not math.isclose(times[-1], until, rel_tol=1e-6):  # times may come in float32
         raise ValueError(
             f"times must end at {until:g}, got {times[-1]:g}: append {until:g}, or say where they "
             f"end with until={times[-1]:g}"
         )
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype must be of floating-point numbers, got {dtype}")
     options: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
     x = torch.randn(*shape, **options) if x_T is None else x_T
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"x_T must have the given shape {tuple(shape)}, got {tuple(x.shape)}")
-    check_samples(x_T=x)
+    check_batch(x_T=x)
     check_finite("x_T", x)  # once, at the door, on a device too
     return x, times
 

@@ -8,8 +8,7 @@ They are float64 on the CPU; `at` casts what it gathers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,66 +26,30 @@ class NoiseSchedule:
     """
 
     beta: Tensor
+    alpha: Tensor = field(init=False)
+    """alpha_t = 1 - beta_t (def-alpha-bar), [T + 1]."""
+    alpha_bar: Tensor = field(init=False)
+    """alpha_bar_t = alpha_1 ... alpha_t (def-alpha-bar), [T + 1]; alpha_bar[0] = 1."""
+    snr: Tensor = field(init=False)
+    """Signal-to-noise ratio alpha_bar / (1 - alpha_bar) (def-snr), [T + 1]; snr[0] = inf."""
+    beta_tilde: Tensor = field(init=False)
+    """The posterior's variance (eq-beta-tilde), [T + 1]; entries 0 and 1 are 0."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.beta, Tensor) or not self.beta.is_floating_point():
-            raise TypeError(
-                f"beta must be a floating-point tensor of length T + 1, got {kind(self.beta)}"
-            )
-        beta = self.beta.detach().to("cpu", torch.float64, copy=True)
-        if beta.ndim != 1 or len(beta) < 2:
-            raise ValueError(
-                f"beta must have shape [T + 1] with T >= 1, got {list(beta.shape)}: "
-                "put a 0 in front of beta_1 ... beta_T"
-            )
-        if beta[0] != 0:
-            raise ValueError(
-                f"beta[0] must be 0 (t = 0 is clean data), got {beta[0]:g}: "
-                "put a 0 in front of beta_1 ... beta_T"
-            )
-        bad = ~((beta[1:] > 0) & (beta[1:] < 1))  # NaN is bad too
-        if bad.any():
-            t = 1 + int(bad.nonzero()[0])
-            raise ValueError(
-                f"beta must lie strictly between 0 and 1, got beta[{t}] = {beta[t]:g}: "
-                "clip it, or make the schedule gentler"
-            )
-        alpha_bar = (1 - beta).cumprod(0)
-        if alpha_bar[1] == 1 or alpha_bar[-1] < 1e-300:
-            raise ValueError(
-                "beta must keep alpha_bar within float64, got "
-                f"alpha_bar_1 = {alpha_bar[1]:g} and alpha_bar_T = {alpha_bar[-1]:g}: "
-                "raise beta_1 if the first is 1, lower beta or T if the last is 0"
-            )
-        object.__setattr__(self, "beta", beta)
+        beta = _betas(self.beta)
+        alpha = 1 - beta
+        alpha_bar = alpha.cumprod(0)
+        noise, beta_tilde = 1 - alpha_bar, torch.zeros_like(beta)
+        snr = alpha_bar / noise
+        beta_tilde[1:] = noise[:-1] / noise[1:] * beta[1:]
+        tables = {"alpha": alpha, "alpha_bar": alpha_bar, "snr": snr, "beta_tilde": beta_tilde}
+        for name, table in {"beta": beta, **tables}.items():  # attributes: torch can trace them
+            object.__setattr__(self, name, table)
 
     @property
     def T(self) -> int:
         """The number of steps."""
         return len(self.beta) - 1
-
-    @cached_property
-    def alpha(self) -> Tensor:
-        """alpha_t = 1 - beta_t (def-alpha-bar), [T + 1]."""
-        return 1 - self.beta
-
-    @cached_property
-    def alpha_bar(self) -> Tensor:
-        """alpha_bar_t = alpha_1 ... alpha_t (def-alpha-bar), [T + 1]; alpha_bar[0] = 1."""
-        return self.alpha.cumprod(0)
-
-    @cached_property
-    def snr(self) -> Tensor:
-        """Signal-to-noise ratio alpha_bar / (1 - alpha_bar) (def-snr), [T + 1]; snr[0] = inf."""
-        return self.alpha_bar / (1 - self.alpha_bar)
-
-    @cached_property
-    def beta_tilde(self) -> Tensor:
-        """The posterior's variance (eq-beta-tilde), [T + 1]; entries 0 and 1 are 0."""
-        beta_tilde = torch.zeros_like(self.beta)
-        noise = 1 - self.alpha_bar
-        beta_tilde[1:] = noise[:-1] / noise[1:] * self.beta[1:]
-        return beta_tilde
 
     def alpha_bar_at(self, t: Tensor | float) -> Tensor:
         """alpha_bar at real times t in [0, T], by interpolating its logarithm: float64, as t.
@@ -144,14 +107,15 @@ def cosine_schedule(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     """
     if not offset >= 0:
         raise ValueError(f"offset must be at least 0, got {offset}")
-    angle = (torch.arange(_steps(T) + 1, dtype=torch.float64) / T + offset) / (1 + offset)
+    step = torch.arange(_steps(T) + 1, dtype=torch.float64, device="cpu")
+    angle = (step / T + offset) / (1 + offset)
     alpha_bar = (angle * math.pi / 2).cos() ** 2
     return _from_steps((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
 
 
 def constant_schedule(T: int, beta: float) -> NoiseSchedule:
     """The same beta at every step."""
-    return _from_steps(torch.full((_steps(T),), beta, dtype=torch.float64))
+    return _from_steps(torch.full((_steps(T),), beta, dtype=torch.float64, device="cpu"))
 
 
 def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -160,8 +124,10 @@ def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     table: [T + 1] float64; t: int64 [B] in 0..T; like: [B, *D]. Take complements and roots of the
     table before this cast: in float32, 1 - alpha_bar_1 is wrong in the fourth digit.
     """
-    if not like.is_floating_point():
-        raise TypeError(f"like must be a floating-point tensor, got {kind(like)}: use like.float()")
+    if not isinstance(table, Tensor) or table.ndim != 1:
+        got = list(table.shape) if isinstance(table, Tensor) else kind(table)
+        raise TypeError(f"table must be a tensor [T + 1], got {got}")
+    _check_like(like)
     check_times(t, len(table) - 1, like, first=0)
     return table.to(t.device)[t].to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
@@ -173,6 +139,7 @@ def alpha_bar_like(
 
     t: int64 [B] in first..T, or real [B] in (0, T] ([0, T] if first is 0).
     """
+    _check_like(like)
     check_times(t, schedule.T, like, first, name, real=True)
     if t.is_floating_point():
         alpha_bar = schedule.alpha_bar_at(t)
@@ -205,6 +172,43 @@ def check_table(schedule: NoiseSchedule, **tables: Tensor) -> None:
             raise ValueError(
                 f"{name} must be a table [T + 1] = [{schedule.T + 1}], got {list(table.shape)}"
             )
+
+
+def _check_like(like: Tensor) -> None:
+    if not isinstance(like, Tensor) or not like.is_floating_point():
+        raise TypeError(f"like must be a floating-point tensor, got {kind(like)}: use like.float()")
+
+
+def _betas(given: Tensor) -> Tensor:
+    """A copy of the table beta, checked."""
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        raise TypeError(f"beta must be a floating-point tensor of length T + 1, got {kind(given)}")
+    beta = given.detach().to("cpu", torch.float64, copy=True)
+    if beta.ndim != 1 or len(beta) < 2:
+        raise ValueError(
+            f"beta must have shape [T + 1] with T >= 1, got {list(beta.shape)}: "
+            "put a 0 in front of beta_1 ... beta_T"
+        )
+    if beta[0] != 0:
+        raise ValueError(
+            f"beta[0] must be 0 (t = 0 is clean data), got {beta[0]:g}: "
+            "put a 0 in front of beta_1 ... beta_T"
+        )
+    bad = ~((beta[1:] > 0) & (beta[1:] < 1))  # NaN is bad too
+    if bad.any():
+        t = 1 + int(bad.nonzero()[0])
+        raise ValueError(
+            f"beta must lie strictly between 0 and 1, got beta[{t}] = {beta[t]:g}: "
+            "clip it, or make the schedule gentler"
+        )
+    alpha_bar = (1 - beta).cumprod(0)
+    if alpha_bar[1] == 1 or alpha_bar[-1] < 1e-300:
+        raise ValueError(
+            "beta must keep alpha_bar within float64, got "
+            f"alpha_bar_1 = {alpha_bar[1]:g} and alpha_bar_T = {alpha_bar[-1]:g}: "
+            "raise beta_1 if the first is 1, lower beta or T if the last is 0"
+        )
+    return beta
 
 
 MOST_STEPS = 1_000_000

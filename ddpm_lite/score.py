@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import prediction
-from .checks import check_batch, check_samples, readable
+from .checks import check_batch, check_samples, check_slope, readable
 from .forward import q_sample
 from .schedule import NoiseSchedule, alpha_bar_like
 
@@ -25,6 +25,7 @@ def divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Exact: one backward pass for each of the D coordinates. `sliced_divergence` needs one alone.
     """
+    check_batch(x=x)
     with torch.inference_mode(False), torch.enable_grad():
         x, value = _differentiable(field, x)
         flat = value.reshape(len(x), -1)
@@ -40,9 +41,10 @@ def sliced_divergence(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tenso
     x, v: [B, *D]. Where v has mean 0 and covariance I, its mean is the divergence
     (eq-sliced-trace); least noisy with entries -1 and 1 (eq-hutchinson-variance).
     """
-    check_samples(x=x, v=v)
+    check_batch(x=x, v=v)
     with torch.inference_mode(False), torch.enable_grad():
         x, value = _differentiable(field, x)
+        v = v.clone()  # of inference mode it could not be kept for the way back
         slope = _sum(v * _gradient((v * value).reshape(len(x), -1).sum(1), x))
     return value, slope
 
@@ -52,7 +54,7 @@ def explicit_loss(score: Field, x: Tensor, target: Tensor) -> Tensor:
 
     x, target: [B, *D]; x has the law whose score is learned (def-score-explicit). Hyvarinen 2005.
     """
-    check_samples(x=x, target=target)
+    check_batch(x=x, target=target)
     value = score(x)
     check_samples(x=x, value=value)
     return 0.5 * _sum((value - target) ** 2)
@@ -64,7 +66,6 @@ def implicit_loss(score: Field, x: Tensor) -> Tensor:
     x: [B, *D]. The constant is 1/2 E |true score|^2 (eq-score-loss-implicit). Hyvarinen 2005,
     theorem 1.
     """
-    check_samples(x=x)
     value, slope = divergence(score, x)
     return slope + 0.5 * _sum(value**2)
 
@@ -75,7 +76,6 @@ def sliced_loss(score: Field, x: Tensor, v: Tensor) -> Tensor:
     x, v: [B, *D], v as in `sliced_divergence` (eq-score-loss-sliced). Song, Garg, Shi and Ermon
     2019.
     """
-    check_samples(x=x, v=v)
     value, slope = sliced_divergence(score, x, v)
     return slope + 0.5 * _sum(value**2)
 
@@ -95,12 +95,15 @@ def denoising_loss(
 def langevin_step(x: Tensor, score: Tensor, delta: float | Tensor, z: Tensor) -> Tensor:
     """x + delta score + sqrt(2 delta) z: uphill in density, with just enough noise to stay a law.
 
-    x, score, z: [B, *D]; delta > 0: a number or what broadcasts. As delta goes to 0, the law of x
+    x, score, z: [B, *D]; delta > 0: a number, or [B, 1, ...]. As delta goes to 0, the law of x
     goes to the one that has this score, from any start and in its own time (def-score-walk,
     eq-langevin-stationary).
     """
     check_samples(x=x, score=score, z=z)
     delta = torch.as_tensor(delta, dtype=x.dtype, device=x.device)
+    column = [len(x), *[1] * (x.ndim - 1)]
+    if delta.ndim and list(delta.shape) != column:
+        raise ValueError(f"delta must be a number or {column}, got {list(delta.shape)}")
     if readable(delta) and not (delta > 0).all():
         raise ValueError(f"delta must be positive, got {delta.min():g}")
     return x + delta * score + (2 * delta).sqrt() * z
@@ -129,22 +132,9 @@ def _differentiable(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     """x, ready to be differentiated by, and the field there; ValueError where no slope is seen."""
     x = x if x.requires_grad else x.detach().clone().requires_grad_()
     value = field(x)
-    check_batch(x=x, value=value)
+    check_samples(x=x, value=value)
     check_slope(field, x, value)
     return x, value
-
-
-def check_slope(field: Field, x: Tensor, value: Tensor) -> None:
-    """Raise ValueError where value = field(x) moves with x, but autograd does not see it.
-
-    So it is where the field runs under `torch.no_grad` or `torch.inference_mode`: its divergence
-    would come out as 0. x requires a gradient.
-    """
-    if not value.requires_grad and not torch.equal(field(x.detach() + 0.1), value):
-        raise ValueError(
-            "the model must be differentiable, but autograd sees no slope: call it without "
-            "torch.no_grad, torch.inference_mode or detach"
-        )
 
 
 def _gradient(outputs: Tensor, x: Tensor) -> Tensor:

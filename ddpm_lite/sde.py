@@ -21,13 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import check_batch, check_finite, check_samples, readable
+from .checks import (
+    check_batch,
+    check_finite,
+    check_real,
+    check_samples,
+    check_slope,
+    check_times,
+    readable,
+)
 from .gaussian import log_density
 from .posterior import step_variances
 from .prediction import Model, checked, score
 from .sampling import Step
 from .schedule import NoiseSchedule, alpha_bar_like
-from .score import Field, annealed_langevin_step, check_slope, divergence
+from .score import Field, annealed_langevin_step, divergence
+from .times import Times, given_times
 
 
 def elapsed(schedule: NoiseSchedule, s: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -102,16 +111,19 @@ def predictor_corrector_step(
 ) -> Tensor:
     """A step of ``predictor`` where time moves; where it stands still, one of Langevin's.
 
-    Arguments as `sampling.ddpm_step`, with one t and one s for the whole batch; size: as in
-    `score.annealed_langevin_step`. For a small size the corrector leaves the law of x_t where
-    it should be, and draws it there where it is not (eq-reverse-sde-split); a large one moves it.
-    For times as those of `times.paused`. Song et al. 2021, algorithm 1.
+    Arguments as `sampling.ddpm_step`, with s <= t; size: as in `score.annealed_langevin_step`. For
+    a small size the corrector leaves the law of x_t where it should be, and draws it there where it
+    is not (eq-reverse-sde-split); a large one moves it. For times as those of `times.paused`. Song
+    et al. 2021, algorithm 1.
     """
-    if (s < t).all():
-        return predictor(schedule, x_t, t, s, eps_hat, z)
-    if not torch.equal(s, t):
-        raise ValueError("s must be below t in the whole batch, or equal to it in the whole batch")
-    return annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
+    check_times(t, schedule.T, x_t, real=True)
+    check_times(s, schedule.T, x_t, first=0, name="s", real=True)
+    if readable(s) and readable(t) and (s > t).any():
+        raise ValueError("s must be below t, or equal to it where time stands still")
+    still = s == t
+    predicted = predictor(schedule, x_t, t, torch.where(still, 0, s), eps_hat, z)
+    corrected = annealed_langevin_step(schedule, x_t, t, s, eps_hat, z, size)
+    return torch.where(still.reshape(-1, *[1] * (x_t.ndim - 1)), corrected, predicted)
 
 
 @torch.no_grad()
@@ -135,8 +147,7 @@ def solve_ode(
     from scipy.integrate import solve_ivp  # here, because it takes a second to import
 
     check_batch(x_t=x_t)
-    if x_t.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x_t must be float32 or float64, got {x_t.dtype}: its rounding is coarser")
+    check_real(x_t=x_t)
     ends = schedule.alpha_bar_at(torch.tensor([t, s], dtype=torch.float64))
     if not min(t, s) > 0:
         raise ValueError(f"t and s must lie in (0, {schedule.T}], got {t:g} and {s:g}")
@@ -164,7 +175,7 @@ def log_likelihood(
     model: Model,
     schedule: NoiseSchedule,
     x: Tensor,
-    times: Tensor,
+    times: Times,
     divergence: Callable[[Field, Tensor], tuple[Tensor, Tensor]] = divergence,
     log_prior: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -176,11 +187,15 @@ def log_likelihood(
 
     x: [B, *D], taken as x_t at t = times[0]; times: [n] real or int64, rising in (0, T];
     divergence: exact, or ``partial(sliced_divergence, v=v)`` for Hutchinson's estimate with one v
-    for the whole way; log_prior: of x at times[-1], [B] (None: N(0, I)). Raises ValueError.
+    for the whole way; log_prior: of x at times[-1], [B] (None: N(0, I)). Raises ValueError where
+    autograd sees no slope of the model, which must be differentiable in all its parts: of one that
+    mixes x_t with a network's answer, as `networks.Denoiser` does, no more can be seen from here.
     """
     check_batch(x=x)
-    if times.ndim != 1 or len(times) < 2 or not (times.diff() > 0).all():
-        raise ValueError("times must be [n] with n >= 2, and rise from the data to the prior")
+    check_real(x=x)
+    times = given_times(times)
+    if not (times.diff() > 0).all():
+        raise ValueError("times must rise from the data to the prior")
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         eps_hat = checked(model, x, t)

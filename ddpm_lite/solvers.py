@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import check_batch
+from .checks import check_batch, check_finite
 from .prediction import Model, checked, predict_eps, predict_x_0
 from .sampling import Walk, at_time, begin, ddim_step, stages
 from .schedule import NoiseSchedule, alpha_bar_like, scales
@@ -27,7 +27,7 @@ def ddim_heun(
     x_T: [B, *D]; steps, until: as in `sampling.sample`. Yields (s, x_s, x_0_hat). Two network
     calls a step, but one in that to s = 0: no model knows clean data.
     """
-    return _ddim_heun(model, schedule, *begin(schedule, x_T.shape, steps, x_T=x_T, until=until))
+    return _ddim_heun(model, schedule, *_start(schedule, x_T, steps, until))
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def heun(
     Arguments and yield as `ddim_heun` (eq-order-heun). Two network calls a step, but one, Euler's,
     in that to s = 0.
     """
-    return _heun(model, schedule, *begin(schedule, x_T.shape, steps, x_T=x_T, until=until))
+    return _heun(model, schedule, *_start(schedule, x_T, steps, until))
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def dpm_solver(
     step, and that to s = 0, where log SNR is infinite, are `sampling.ddim_step`. The times must
     fall.
     """
-    x, times = begin(schedule, x_T.shape, steps, x_T=x_T, until=until)
+    x, times = _start(schedule, x_T, steps, until)
     if not (times.diff() < 0).all():
         raise ValueError("times must fall at each step: this solver divides by the step before")
     return _dpm_solver(model, schedule, x, times)
@@ -101,7 +101,7 @@ def _dpm_solver(model: Model, schedule: NoiseSchedule, x: Tensor, times: Tensor)
             eps_hat = predict_eps(schedule, x, t_now, x_0_middle)
         before = log_snr_t, x_0_hat
         x = _ddim(schedule, x, t_now, s_now, eps_hat)
-        yield s, x.clone(), x_0_hat
+        yield s, x.clone(), x_0_hat.clone()
 
 
 def ddim_invert(
@@ -113,20 +113,22 @@ def ddim_invert(
 ) -> Walk:
     """Walk from x_0 up to the x_T that `ddim_step` (eta = 0) takes back to it: (t, x_t, x_0_hat).
 
-    x_0: [B, *D]; steps: as in `sampling.sample`. The step down from x_t uses eps_hat(x_t, t), which
-    is known only once x_t is. So eps_hat is first read at (x_s, t), the point where the step
-    starts, and then ``refine`` times at the x_t so found: a fixed-point iteration, one network call
-    each. It ends in the exact x_T where the steps are small against the slope of eps_hat. Where the
-    way down contracts, as it does towards images, x_T is found less well than the x_0 that it leads
-    to (eq-invert-step, eq-invert-slope).
+    x_0: [B, *D]; steps: as in `sampling.sample`, down to 0. The step down from x_t uses
+    eps_hat(x_t, t), which is known only once x_t is. So eps_hat is first read at (x_s, t), the
+    point where the step starts, and then ``refine`` times at the x_t so found: a fixed-point
+    iteration, one network call each. It ends in the exact x_T where the steps are small against the
+    slope of eps_hat. Where the way down contracts, as it does towards images, x_T is found less
+    well than the x_0 that it leads to (eq-invert-step, eq-invert-slope).
     Song, Meng and Ermon 2021, section 5.4; Pan et al. 2023 for the refinement.
     """
     if refine < 0:
         raise ValueError(f"refine must be at least 0, got {refine}")
     check_batch(x_0=x_0)
     times = walk_times(schedule, steps)
-    if not (times.diff() < 0).all():
-        raise ValueError("times must fall at each step")
+    if times[-1] != 0 or not (times.diff() < 0).all():
+        raise ValueError(
+            f"times must fall at each step, down to 0, where x_0 is; they end at {times[-1]:g}"
+        )
     return _climb(model, schedule, x_0, times.flip(0), refine)
 
 
@@ -155,8 +157,13 @@ def slerp(a: Tensor, b: Tensor, u: Tensor | float) -> Tensor:
     2021, D.5.
     """
     check_batch(a=a, b=b)
-    column = (-1, *[1] * (a.ndim - 1))
-    u = torch.as_tensor(u, dtype=a.dtype, device=a.device).reshape(column)
+    column, given = (-1, *[1] * (a.ndim - 1)), a.dtype
+    a, b = (x.to(torch.promote_types(given, torch.float32)) for x in (a, b))
+    u = torch.as_tensor(u, dtype=a.dtype, device=a.device)
+    if u.ndim and u.shape != a.shape[:1]:
+        raise ValueError(f"u must be a number or [B] = [{len(a)}], got {list(u.shape)}")
+    check_finite("u", u)
+    u = u.reshape(column)
     flat_a, flat_b = (x.reshape(len(x), -1).double() for x in (a, b))
     lengths = flat_a.norm(dim=1) * flat_b.norm(dim=1)
     cosine = (flat_a * flat_b).sum(1) / lengths
@@ -164,10 +171,17 @@ def slerp(a: Tensor, b: Tensor, u: Tensor | float) -> Tensor:
         raise ValueError("a and b must be neither zero nor opposite: no one arc joins them")
     cosine = cosine.clamp(max=STRAIGHT)  # beyond it a straight line, and a slope that is finite
     angle = cosine.acos().to(a.dtype).reshape(column)
-    return (((1 - u) * angle).sin() * a + (u * angle).sin() * b) / angle.sin()
+    return ((((1 - u) * angle).sin() * a + (u * angle).sin() * b) / angle.sin()).to(given)
 
 
 STRAIGHT = math.cos(1e-4)  # of the smallest angle that `slerp` takes
+
+
+def _start(
+    schedule: NoiseSchedule, x_T: Tensor, steps: Times, until: float
+) -> tuple[Tensor, Tensor]:
+    check_batch(x_T=x_T)
+    return begin(schedule, x_T.shape, steps, x_T=x_T, until=until)
 
 
 def _ddim(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor) -> Tensor:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_times
+from .checks import check_times, kind
 
 if TYPE_CHECKING:
     from .schedule import NoiseSchedule
 
-Times = int | Sequence[float] | Any | None
+Times = int | Sequence[float] | np.ndarray | Tensor | None
 """``steps`` of a walk: a number of network calls, or the times themselves (a sequence, an array or
 a tensor), or None for all T."""
 
@@ -23,7 +24,8 @@ def timestep_grid(T: int, steps: float) -> Tensor:
 
     int64 [steps + 1]. Raises ValueError unless 1 <= steps <= T. Others call it "trailing".
     """
-    return torch.linspace(T, 0, _calls(T, steps) + 1, dtype=torch.float64).round().long()
+    n = _calls(T, steps) + 1
+    return torch.linspace(T, 0, n, dtype=torch.float64, device="cpu").round().long()
 
 
 def leading_grid(T: int, steps: float) -> Tensor:
@@ -33,8 +35,8 @@ def leading_grid(T: int, steps: float) -> Tensor:
     x_t still holds some of x_0, though a sampler starts from pure noise. Song, Meng and Ermon
     2021, D.2.
     """
-    stride = T // _calls(T, steps)
-    return torch.cat([1 + stride * torch.arange(int(steps) - 1, -1, -1), torch.zeros(1).long()])
+    stride, k = T // _calls(T, steps), torch.arange(int(steps), 0, -1, device="cpu")
+    return torch.cat([1 + stride * (k - 1), 0 * k[:1]])
 
 
 def quadratic_grid(T: int, steps: float) -> Tensor:
@@ -43,21 +45,20 @@ def quadratic_grid(T: int, steps: float) -> Tensor:
     As `timestep_grid`; where the squares are closer than 1, neighbours follow one another. Song,
     Meng and Ermon 2021, D.2, where it starts below T.
     """
-    k = torch.arange(_calls(T, steps), -1, -1)
+    k = torch.arange(_calls(T, steps), -1, -1, device="cpu")
     return torch.maximum(k, (T * (k.double() / steps) ** 2 + 0.5).floor().long())
 
 
-def paused(times: Tensor, pauses: int = 1) -> Tensor:
+def paused(times: Times, pauses: int = 1) -> Tensor:
     """The same times [n], each but the first and the last said ``pauses`` more times.
 
     On them `sde.predictor_corrector_step` makes so many corrections after each prediction but the
     last (no model knows clean data): [n + pauses (n - 2)].
     """
-    if pauses < 0:
-        raise ValueError(f"pauses must be at least 0, got {pauses}")
-    if times.ndim != 1 or len(times) < 2:
-        raise ValueError(f"times must be [n] with n >= 2, got {list(times.shape)}")
-    return torch.cat([times[:1], times[1:-1].repeat_interleave(1 + pauses), times[-1:]])
+    if pauses < 0 or pauses != int(pauses):
+        raise ValueError(f"pauses must be a whole number of at least 0, got {pauses}")
+    times = given_times(times)
+    return torch.cat([times[:1], times[1:-1].repeat_interleave(1 + int(pauses)), times[-1:]])
 
 
 def walk_times(schedule: NoiseSchedule, steps: Times) -> Tensor:
@@ -69,21 +70,32 @@ def walk_times(schedule: NoiseSchedule, steps: Times) -> Tensor:
     """
     if steps is None or isinstance(steps, int | float):
         return timestep_grid(schedule.T, schedule.T if steps is None else steps)
-    try:
-        times = torch.as_tensor(steps).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"steps must be a number of steps or the times themselves, got {steps!r}"
-        ) from None
-    if times.ndim == 0:
-        return timestep_grid(schedule.T, times.item())
-    times = times.double() if times.is_floating_point() else times.long()
-    if times.ndim != 1 or len(times) < 2:
-        raise ValueError(f"times must be [n] with n >= 2, got {list(times.shape)}")
+    if getattr(steps, "ndim", 1) == 0:  # a number of steps in an array
+        return timestep_grid(schedule.T, float(steps))  # type: ignore[arg-type]
+    times = given_times(steps)
     check_times(times, schedule.T, times.double(), first=0, name="times", real=True)
     if (times.diff() > 0).any():
         raise ValueError("times must never rise on the way to data: flip them")
     return times
+
+
+def given_times(times: Times) -> Tensor:
+    """Times [n], n >= 2, out of any sequence, array or tensor: int64 or float64, on the CPU."""
+    try:
+        given = torch.as_tensor(times)
+        if given.is_floating_point():  # a list of numbers too, before they are rounded to float32
+            given = torch.as_tensor(times, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            "times must be numbers, in a sequence, an array or a tensor (or, as steps, how many), "
+            f"got {times!r}"
+        ) from None
+    if given.ndim != 1 or len(given) < 2:
+        raise ValueError(f"times must be [n] with n >= 2, got {list(given.shape)}")
+    if given.dtype == torch.bool or given.is_complex():
+        raise TypeError(f"times must be whole or real numbers, got {kind(given)}")
+    dtype = torch.float64 if given.is_floating_point() else torch.int64
+    return given.detach().to("cpu", dtype, copy=True)
 
 
 def _calls(T: int, steps: float) -> int:

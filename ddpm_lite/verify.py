@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class Verified:
 
     def _repr_html_(self) -> str:
         route, result = html.escape(self.route), html.escape(self.result)
-        link = f'<a href="ledger.html#{self.label}">verified</a>'
+        link = f'<a href="ledger.html#{html.escape(self.label)}">verified</a>'
         return f'<p class="verified">✓ {link} by {route}: {result}</p>'
 
 
@@ -38,10 +39,10 @@ def verify(
 ) -> Verified:
     """Assert that two independent computations agree: |lhs - rhs| <= atol + rtol |rhs|.
 
-    label: of the equation in the page ("eq-forward-closed"); lhs, rhs: numbers or tensors that
-    broadcast; route: how rhs was obtained, to be read after "verified by". Put it last in a cell.
-    Raises VerificationError (an AssertionError) if they differ, or are NaN, or ValueError if
-    nothing is compared.
+    label: of the equation in the page ("eq-forward-closed"); lhs, rhs: real or complex numbers or
+    tensors that broadcast; route: how rhs was obtained, to be read after "verified by". Put it last
+    in a cell. Raises VerificationError (an AssertionError) if they differ, or are NaN, or
+    ValueError if nothing is compared.
     """
     if not (0 <= atol < math.inf and 0 <= rtol < math.inf and atol + rtol > 0):
         raise ValueError(
@@ -65,6 +66,9 @@ def verify(
     return Verified(label, route, a.size, " + ".join(tolerances))
 
 
-def _numbers(x: object) -> np.ndarray:
-    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
-    return np.asarray(x, dtype=np.float64)
+def _numbers(x: Any) -> np.ndarray:
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64)
+        return x.resolve_conj().resolve_neg().numpy()
+    # a complex number made real would lose what may be wrong
+    return np.asarray(x, dtype=np.complex128 if np.iscomplexobj(x) else np.float64)

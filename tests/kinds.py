@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_lite.data.mnist import mnist
+from ddpm_lite.data.digits import mnist
 from ddpm_lite.mixture import two_modes
 from ddpm_lite.networks import MLP, UNetConfig
 from ddpm_lite.tasks import Classify, Digits, Line

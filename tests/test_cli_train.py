@@ -21,7 +21,7 @@ from ddpm_lite.tasks import PRESETS, Drawing, draw, in_turn, load_pretrained, lo
 from ddpm_lite.tasks.drawing import grid
 from ddpm_lite.training import load_checkpoint, run
 
-room = import_module("ddpm_lite.training.run")
+room = import_module("ddpm_lite.training.runs")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from strategies import bad, check_bad
 from torch.testing import assert_close
 
-data = import_module("ddpm_lite.data.mnist")  # the module: the name means the function
+data = import_module("ddpm_lite.data.digits")
 
 COUNTS = {
     "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],

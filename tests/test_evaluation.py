@@ -7,7 +7,7 @@ from strategies import bad, check_bad
 from torch import nn
 from torch.testing import assert_close
 
-from ddpm_lite.data.mnist import mnist
+from ddpm_lite.data.digits import mnist
 from ddpm_lite.tasks import evaluation, load_pretrained
 
 

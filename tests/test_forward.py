@@ -89,7 +89,7 @@ def test_single_precision_loses_only_its_own_rounding():
     schedule, t = linear_schedule(), torch.tensor([1, 2, 500, 1000])
     x_0, eps = normal(4, 3, seed=1), normal(4, 3, seed=2)
     exact = q_sample(schedule, x_0, t, eps)
-    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 3e-2)):
+    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)):
         x_t = q_sample(schedule, x_0.to(dtype), t, eps.to(dtype))
         assert x_t.dtype == dtype
         assert_close(x_t.double(), exact, rtol=rounding, atol=rounding)

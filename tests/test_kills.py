@@ -16,7 +16,7 @@ from kinds import KINDS, Adversaries, with_train
 
 from ddpm_lite.training import Task, loop, newest, run
 
-room = import_module("ddpm_lite.training.run")  # the module: the name means the function
+room = import_module("ddpm_lite.training.runs")
 
 
 def long(kind: str) -> Task:

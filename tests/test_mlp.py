@@ -26,6 +26,11 @@ def test_output_has_the_shape_and_dtype_of_x_t(dim, shape):
     assert mlp(dim=dim).bfloat16()(x.bfloat16(), T3).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(("dim", "shape"), [(1, (0,)), (1, (0, 1)), (3, (0, 3))])
+def test_no_points_are_no_answers(dim, shape):
+    assert mlp(dim=dim)(torch.zeros(shape), T3[:0]).shape == shape
+
+
 def test_weights_of_another_dtype_are_no_obstacle():
     """Grids are float64, networks float32: like the exact denoiser, it answers as asked."""
     x, model = normal(3), mlp()
@@ -96,13 +101,18 @@ def test_it_is_a_model_for_the_samplers():
 
 X = torch.zeros(3)
 BAD = [
-    bad("dim", lambda: MLP(dim=0), "dim must be at least 1, got 0"),
-    bad("width", lambda: MLP(width=0), "width must be at least 1, got 0"),
-    bad("depth", lambda: MLP(depth=-1), "depth must be at least 1, got -1"),
-    bad("T", lambda: MLP(T=0), "T must be at least 1, got 0"),
-    bad("frequencies", lambda: MLP(frequencies=0), "frequencies must be at least 1, got 0"),
+    bad("dim", lambda: MLP(dim=0), "dim must be a whole number of at least 1, got 0"),
+    bad("width", lambda: MLP(width=0), "width must be a whole number of at least 1, got 0"),
+    bad("width 2.5", lambda: MLP(width=2.5), "width must be a whole number .* got 2.5"),
+    bad("depth", lambda: MLP(depth=-1), "depth must be a whole number of at least 1, got -1"),
+    bad("T", lambda: MLP(T=0), "T must be a whole number of at least 1, got 0"),
+    bad("frequencies", lambda: MLP(frequencies=0), "frequencies must be a whole"),
     bad("x_t", lambda: mlp()(torch.zeros(3, 2), T3), r"x_t must be \[B, 1\].*got \[3, 2\]"),
     bad("x_t 1-D", lambda: mlp(dim=2)(X, T3), r"x_t must be \[B, 2\].*got \[3\]"),
+    bad("x_t 3-D", lambda: mlp()(X[:, None, None], T3), r"x_t must be \[B, 1\].*got \[3, 1, 1\]"),
+    bad("x_t 0-D", lambda: mlp()(X[0], T3), r"x_t must be \[B, 1\].*got \[\]"),
+    bad("x_t int", lambda: mlp()(T3, T3), "x_t must be a floating.*int64", TypeError),
+    bad("x_t NaN", lambda: mlp()(X / 0, T3), "x_t must be finite"),
     bad("t", lambda: mlp()(X, T3[:2]), r"and t \[B\], got \[3\] and \[2\]"),
     bad("t [B, 1]", lambda: mlp()(X, T3[:, None]), r"and t \[B\], got \[3\] and \[3, 1\]"),
 ]

@@ -1,20 +1,18 @@
 """Every page of the built book in a real browser, with the network cut off.
 
 A page is tested by existing: pages come from _toc.yml and from the built folder (_build/html, or
-BOOK_HTML). The numbers that the figures must show are decoded here once more from the pages' own
-JSON, independently of ddpm_lite and of the script that draws them.
+BOOK_HTML). What a figure must show is read from the page itself (tests/drawn.py). The last tests
+need no book: they put figures that cannot be drawn on a page of their own.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import http.server
-import io
 import json
-import math
 import os
 import re
+import runpy
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +23,10 @@ import chromium
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from drawn import check_drawn, drawing, look, points
 from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from ddpm_lite.live import Curve, Gaussians, Histogram, Images, LiveFigure, Panel, Readout, Slider
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = Path(os.environ.get("BOOK_HTML", ROOT / "_build" / "html")).resolve()
@@ -163,7 +163,7 @@ STILL = """async () => {
 }"""
 
 FITS = """() => [...document.querySelectorAll(".lf-svg")].every((svg) => {
-  const [, , width] = svg.getAttribute("viewBox").split(" ").map(Number);
+  const [, , width] = svg.getAttribute("viewBox")?.split(" ").map(Number) ?? [];
   const drawn = svg.getBoundingClientRect().width; // 0 in a closed box
   return !drawn || Math.abs(drawn / width - 1) < 0.01;
 })"""
@@ -173,211 +173,6 @@ def settle(page: Page) -> None:
     """Wait until the layout has been drawn, and the figures have followed it (seconds at most)."""
     page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
     page.wait_for_function(FITS, timeout=10_000)
-
-
-# ---- what the figures draw, and what they should draw --------------------------------------------
-
-LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
-  pos: [...lf.querySelectorAll(".lf-control :is(input, select)")].map((c) => Number(c.value)),
-  said: [...lf.querySelectorAll(".lf-control :is(input, select)")].map(
-    (c) => c.getAttribute("aria-valuetext") ?? c.selectedOptions[0].textContent),
-  readouts: [...lf.querySelectorAll(".lf-readout output")].map((o) => o.textContent),
-  panels: [...lf.querySelectorAll(".lf-panel")].map((panel) => {
-    const svg = panel.querySelector(".lf-svg"), inner = panel.querySelector(".lf-inner");
-    const box = inner?.getBoundingClientRect(), number = (k) => Number(inner.getAttribute(k));
-    const [, , width] = svg?.getAttribute("viewBox").split(" ").map(Number) ?? [];
-    return {
-      w: inner && number("width"), h: inner && number("height"),
-      scale: svg && svg.getBoundingClientRect().width / width,
-      marks: [...panel.querySelectorAll("[data-mark]")].map((m) => {
-        const at = m.getBoundingClientRect(), o = svg?.getBoundingClientRect();
-        return m.tagName === "CANVAS"
-          ? { mark: +m.dataset.mark, png: m.toDataURL(), box: svg && [
-              at.left - o.left - number("x"), at.top - o.top - number("y"), at.width, at.height] }
-          : { mark: +m.dataset.mark, d: m.querySelector(".lf-line").getAttribute("d") };
-      }),
-    };
-  }),
-  maps: Object.fromEntries(["diverging", "sequential"].map(
-    (name) => [name, getComputedStyle(lf).getPropertyValue("--lf-" + name).trim().split(",")])),
-}))"""
-
-
-def look(page: Page, k: int | None = None) -> Any:
-    """What figure k shows now (all figures: k = None)."""
-    seen = page.locator(".lf").evaluate_all(LOOK, k)
-    return seen if k is None else seen[0]
-
-
-def drawing(seen: dict[str, Any]) -> str:
-    """Everything drawn in a figure, to see whether it changed."""
-    return json.dumps([seen["panels"], seen["readouts"]])
-
-
-def numbers(packed: dict[str, Any], sizes: list[int], pos: list[int]) -> np.ndarray:
-    """One field at one position, decoded from the JSON of the page."""
-    dtype = {8: "<u1", 16: "<u2", 32: "<f4"}[packed["bits"]]
-    shape = [sizes[a] for a in packed["axes"]] + packed["shape"]
-    codes = np.frombuffer(base64.b64decode(packed["data"]), dtype).reshape(shape)
-    codes = codes[tuple(pos[a] for a in packed["axes"])].astype(float)
-    if packed["bits"] == 32:
-        return codes
-    top = 2 ** packed["bits"] - 2
-    values = packed["lo"] + codes / top * (packed["hi"] - packed["lo"])
-    return np.where(codes > top, np.nan, values)
-
-
-def check_drawn(state: dict[str, Any], seen: dict[str, Any]) -> None:
-    """Assert that a figure shows the numbers stored for its position, to one pixel."""
-    spec, pos = state["spec"], seen["pos"]
-    sizes = [len(control["values"]) for control in spec["controls"]]
-    readouts = iter(seen["readouts"])
-    for panel, drawn in zip(spec["panels"], seen["panels"], strict=True):
-        if drawn["scale"] is not None:
-            assert abs(drawn["scale"] - 1) < 0.01, "a unit of the drawing is one pixel"
-        shown = {m["mark"]: m for m in drawn["marks"]}
-        plotted = [m for m in panel["marks"] if m["kind"] != "readout"]
-        assert len(shown) == len(plotted)
-        for i, mark in enumerate(plotted):
-            v = {name: numbers(f, sizes, pos) for name, f in mark["fields"].items()}
-            where = (
-                f"{spec['title']!r}, panel {panel['name']!r}, mark {i} ({mark['kind']}) at {pos}"
-            )
-            CHECKS[mark["kind"]](mark, v, shown[i], Scale(panel, drawn), seen["maps"], where)
-        for mark in panel["marks"]:
-            if mark["kind"] == "readout":
-                value = numbers(mark["fields"]["value"], sizes, pos)[0]
-                text = float(next(readouts).replace("−", "-"))
-                near = 0.51 * 10.0 ** -mark["digits"] if abs(value) < 1e6 else 0
-                small = 0 < abs(value) < 0.5 * 10.0 ** -mark["digits"]
-                assert math.isclose(text, value, rel_tol=0.06 * (small or not near), abs_tol=near)
-
-
-class Scale:
-    """From the units of the axes to pixels of the plot."""
-
-    def __init__(self, panel: dict[str, Any], drawn: dict[str, Any]) -> None:
-        self.panel, self.w, self.h = panel, drawn["w"], drawn["h"]
-
-    def x(self, x: Any) -> Any:
-        low, high = self.panel["xlim"]
-        return (np.asarray(x) - low) / (high - low) * self.w
-
-    def y(self, y: Any) -> Any:
-        low, high = self.panel["ylim"]
-        return np.clip(self.h - (np.asarray(y) - low) / (high - low) * self.h, -1e4, 1e4)
-
-
-def points(d: str) -> np.ndarray:
-    """The M and L points of a path, [n, 2]."""
-    found = re.findall(r"[ML](-?[\d.]+)[ ,](-?[\d.]+)", d)
-    return np.array(found, dtype=float).reshape(-1, 2)
-
-
-def near(drawn: np.ndarray, wanted: np.ndarray, where: str) -> None:
-    assert drawn.shape == wanted.shape, f"{where}: {len(drawn)} points drawn, not {len(wanted)}"
-    if wanted.size:
-        off = np.abs(drawn - wanted).max()
-        assert off <= 1, f"{where}: {off:.1f} pixels off"
-
-
-def check_curve(mark, v, shown, s, maps, where):
-    xy = [np.stack([s.x(v["x"]), s.y(y)], 1) for y in np.atleast_2d(v["y"])]
-    wanted = np.concatenate(xy)
-    near(points(shown["d"]), wanted[~np.isnan(wanted).any(1)], where)
-
-
-def check_gaussians(mark, v, shown, s, maps, where):
-    drawn = points(shown["d"])
-    low, high = s.panel["xlim"]
-    x = low + drawn[:, 0] / s.w * (high - low)
-    stds = np.maximum(v["stds"], 1e-4 * (high - low))
-    # half a pixel to both sides: on a narrow peak the density changes much within a pixel
-    at = x + np.linspace(-0.5, 0.5, 101)[:, None] * (high - low) / s.w
-    z = (at[..., None] - v["means"]) / stds
-    density = (v["weights"] / stds * np.exp(-(z**2) / 2)).sum(-1) / math.sqrt(2 * math.pi)
-    y = s.y(density)
-    assert len(drawn) >= 241 and abs(drawn[0, 0]) < 1 and abs(drawn[-1, 0] - s.w) < 1, where
-    below, above = y.min(0) - 1, y.max(0) + 1
-    inside = (drawn[:, 1] >= below) & (drawn[:, 1] <= above)
-    assert inside.all(), f"{where}: off at x = {x[~inside][:3]}"
-    peaks = (v["means"] > low) & (v["means"] < high)
-    for mean in s.x(v["means"][peaks]):
-        assert np.abs(drawn[:, 0] - mean).min() < 1, f"{where}: a peak is missing"
-
-
-def check_histogram(mark, v, shown, s, maps, where):
-    tops = np.array(re.findall(r"V(-?[\d.]+)H", shown["d"]), dtype=float)
-    rights = np.array(re.findall(r"H(-?[\d.]+)", shown["d"]), dtype=float)
-    near(tops, s.y(v["heights"]), where)
-    near(rights, s.x(v["edges"][1:]), where)
-
-
-def check_points(mark, v, shown, s, maps, where):
-    wanted = np.stack([s.x(v["x"]), s.y(v["y"])], 1)
-    near(points(shown["d"]), wanted[~np.isnan(wanted).any(1)], where)
-
-
-def check_arrows(mark, v, shown, s, maps, where):
-    tails = np.stack([s.x(v["x"]), s.y(v["y"])], 1)
-    heads = np.stack([s.x(v["x"] + v["dx"]), s.y(v["y"] + v["dy"])], 1)
-    length = np.hypot(*(heads - tails).T)
-    drawn = points(shown["d"]).reshape(-1, 5, 2)  # shaft: 2 points; head: 3
-    if not (np.abs(length - 0.5) < 0.02).any():  # shorter ones are left out
-        near(drawn[:, 0], tails[length > 0.5], where)
-        near(drawn[:, 1], heads[length > 0.5], where)
-
-
-def check_rule(mark, v, shown, s, maps, where):
-    pattern = r"M(-?[\d.]+) 0V" if mark["vertical"] else r"M0 (-?[\d.]+)H"
-    drawn = np.array(re.findall(pattern, shown["d"]), dtype=float)
-    at = v["at"][~np.isnan(v["at"])]
-    near(drawn, s.x(at) if mark["vertical"] else s.y(at), where)
-
-
-def pixels(shown: dict[str, Any]) -> np.ndarray:
-    png = base64.b64decode(shown["png"].split(",")[1])
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), dtype=int)
-
-
-def check_images(mark, v, shown, s, maps, where):
-    drawn, gap = pixels(shown), mark["gap"]
-    rows, columns, h, w = v["pixels"].shape
-    assert drawn.shape[:2] == (rows * (h + gap) - gap, columns * (w + gap) - gap), where
-    grey = np.clip((v["pixels"] - mark["vmin"]) / (mark["vmax"] - mark["vmin"]), 0, 1) * 255
-    for r in range(rows):
-        for c in range(columns):
-            cell = drawn[r * (h + gap) :, c * (w + gap) :][:h, :w]
-            assert (cell[..., 3] == 255).all(), f"{where}: picture {r}, {c} has holes"
-            assert np.abs(cell[..., :3] - grey[r, c, ..., None]).max() <= 1, f"{where}: {r}, {c}"
-
-
-def check_heatmap(mark, v, shown, s, maps, where):
-    drawn = pixels(shown)[::-1]  # the first row of z is at the bottom
-    stops = maps["diverging" if mark["diverging"] else "sequential"]
-    stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in stops])
-    part = np.clip((v["z"] - mark["vmin"]) / (mark["vmax"] - mark["vmin"]), 0, 1)
-    at = part * (len(stops) - 1)
-    low = np.minimum(at.astype(int), len(stops) - 2)
-    colour = stops[low] + (at - low)[..., None] * (stops[low + 1] - stops[low])
-    assert np.abs(drawn[..., :3] - colour).max() <= 2, f"{where}: a colour is wrong"
-    x, y = v["x"], v["y"]
-    dx, dy = (x[1] - x[0]) / 2, (y[1] - y[0]) / 2
-    left, right = s.x([x[0] - dx, x[-1] + dx])
-    bottom, top = s.y([y[0] - dy, y[-1] + dy])
-    near(np.array(shown["box"]), np.array([left, top, right - left, bottom - top]), where)
-
-
-CHECKS = {
-    "curve": check_curve,
-    "gaussians": check_gaussians,
-    "histogram": check_histogram,
-    "points": check_points,
-    "images": check_images,
-    "heatmap": check_heatmap,
-    "arrows": check_arrows,
-    "rule": check_rule,
-}
 
 
 # ---- every page ----------------------------------------------------------------------------------
@@ -698,3 +493,133 @@ def test_without_javascript(name, browser):
             box = still.bounding_box()
             assert box["width"] > 200 and box["height"] > 80
             assert still.get_attribute("alt")
+
+
+# ---- figures that cannot be drawn ----------------------------------------------------------------
+
+
+def a_figure() -> str:
+    """The HTML of a sound figure with two panels."""
+    x = np.linspace(0, 1, 5)
+    return LiveFigure(
+        lambda k: {
+            "line": [Curve(x, k * x, label="a line"), Readout("k", k, digits=2)],
+            "picture": [Images(np.outer(x, x) / k)],
+        },
+        title="A figure",
+        alt="A line that turns, and a picture.",
+        panels={"line": Panel(), "picture": Panel()},
+        k=Slider([1, 2, 3]),
+    ).to_html()
+
+
+BROKEN = {  # what Python refuses to store, put into a stored figure by hand
+    "not JSON": ('"width":2}', '"width":NaN}'),
+    "a label that is no text": ('"label":"a line"', '"label":3'),
+    "too many digits": ('"digits":2', '"digits":101'),
+    "an empty picture": ('"shape":[1,1,5,5]', '"shape":[1,1,0,0]'),
+    "no numbers": ('"fields":{', '"field":{'),
+    "no state": ('class="lf-state"', 'class="lost"'),
+}
+
+
+def open_figures(context: BrowserContext, folder: Path, *figures: str) -> Opened:
+    """A page with these figures, the script and the stylesheet of the book's pages."""
+    made = runpy.run_path(str(ROOT / "book" / "_ext" / "live_figures.py"))
+    (folder / "live.js").write_text(made["script"](), encoding="utf-8")
+    (folder / "live.css").write_text(made["stylesheet"](), encoding="utf-8")
+    head = '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="live.css">'
+    body = "\n".join([head, *figures, '<script src="live.js" defer></script>'])
+    (folder / "page.html").write_text(body, encoding="utf-8")
+    return open_page(context, folder.as_uri(), "page.html")
+
+
+def check_whole(page: Page, k: int, html: str, shown: int) -> None:
+    """Assert that box k of the page holds a figure, the `shown`-th, and its still is gone."""
+    box = page.locator(".lf-static").nth(k)
+    assert box.locator(".lf").count() == 1 and box.locator("img, script").count() == 0
+    check_drawn(json.loads(STATE.search(html)[1]), look(page, shown))
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_figure_that_cannot_be_drawn_keeps_its_picture(how, desk, tmp_path):
+    """And the figures after it on the page are drawn."""
+    good = a_figure()
+    bad = good.replace(*BROKEN[how])
+    assert bad != good
+    opened = open_figures(desk, tmp_path, good, bad, good)
+    page, box = opened.page, opened.page.locator(".lf-static").nth(1)
+    assert page.locator(".lf").count() == 2 and box.locator(".lf").count() == 0
+    assert box.locator("img.lf-still").is_visible()
+    check_whole(page, 0, good, 0)
+    check_whole(page, 2, good, 1)
+    (complaint,) = opened.complaints
+    assert complaint.startswith("error: a live figure cannot be drawn, its picture stays:")
+    page.close()
+
+
+def test_a_hidden_figure_keeps_its_picture_until_it_is_drawn(desk, tmp_path):
+    good = a_figure()
+    bad = good.replace(*BROKEN["too many digits"])  # seen when it is drawn, not before
+    opened = open_figures(desk, tmp_path, f'<div id="box" hidden>{bad}{good}</div>')
+    page = opened.page
+    assert page.locator(".lf-static > img.lf-still").count() == 2 and not opened.complaints
+    page.locator("#box").evaluate("(box) => box.removeAttribute('hidden')")
+    page.wait_for_function("() => document.querySelectorAll('img.lf-still').length === 1")
+    settle(page)
+    assert page.locator(".lf-static").nth(0).locator("img.lf-still").is_visible()
+    check_whole(page, 1, good, 0)
+    assert len(opened.complaints) == 1
+    page.close()
+
+
+def test_a_figure_that_fails_later_gets_its_picture_back(desk, tmp_path):
+    good = a_figure()
+    opened = open_figures(desk, tmp_path, good, good)
+    page = opened.page
+    page.evaluate(
+        """() => {
+          const right = Number.prototype.toFixed;
+          Number.prototype.toFixed = () => { Number.prototype.toFixed = right; throw "late"; };
+        }"""
+    )
+    put(page, 0, [2])
+    assert page.locator(".lf-static").nth(0).locator("img.lf-still").is_visible()
+    assert page.locator(".lf").count() == 1
+    put(page, 0, [1])  # which is the second figure now
+    check_whole(page, 1, good, 0)
+    assert look(page, 0)["pos"] == [1]
+    assert opened.complaints == ["error: a live figure cannot be drawn, its picture stays: late"]
+    page.close()
+
+
+def test_gaps_and_far_numbers_are_drawn(desk, tmp_path):
+    """NaN hides a bar and a pixel; a line that leaves the plot keeps its slope; 16 bits or more."""
+    t = np.linspace(0, 1, 200)
+    figure = LiveFigure(
+        lambda k: {
+            "far": [Curve(t, 1e4 ** (1 - k * t)), Curve([0, 1], [0, 900 * k])],
+            "offset": [Curve(1.7e9 + np.arange(10), 1e6 + 0.1 * np.sin(k * np.arange(10)))],
+            "gaps": [Histogram(range(6), [1, np.nan, 2, k, np.nan]), Gaussians(np.nan, 0, 1)],
+            "holes": [Images(np.where(np.eye(4) == 1, np.nan, k / 3))],
+            "tiny": [Curve(t, 1e-13 * k * t), Readout("k", k * 1234.5678, digits=6)],
+        },
+        title="Far and small",
+        alt="Lines that leave their plots, and gaps.",
+        panels={
+            name: Panel(ylim=(0, 1) if name == "far" else None)
+            for name in ("far", "offset", "gaps", "holes", "tiny")
+        },
+        k=Slider([1, 2, 3]),
+    )
+    opened = open_figures(desk, tmp_path, figure.to_html())
+    for pos in ([0], [2]):
+        put(opened.page, 0, pos)
+        check_drawn(figure.state, look(opened.page, 0))
+    assert look(opened.page, 0)["readouts"] == ["3703.703400"]
+    steep = look(opened.page, 0)["panels"][0]
+    (_, end) = points(steep["marks"][1]["d"])
+    share = steep["h"] / (steep["h"] - end[1])
+    assert share < 0.01, "the steep line leaves the plot at its left end"
+    assert opened.complaints == []
+    opened.page.close()

@@ -10,6 +10,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from strategies import bad, check_bad
 
 from ddpm_lite import plots
 from ddpm_lite.live.palette import PALETTE
@@ -138,3 +139,39 @@ def test_digits_shows_each_image_in_its_place(rows):
     captions = {text.get_text(): text.get_position()[0] for text in axes.texts}
     assert captions == {"a": 2.0, "b": 8.0, "c": 14.0}  # the middle columns
     assert not axes.axison
+
+
+BAD_DIGITS = [
+    bad(
+        "bytes",
+        lambda: torch.zeros(2, 3, 4, dtype=torch.uint8),
+        "images must be floats .*got torch.uint8: images",
+    ),
+    bad(
+        "whole",
+        lambda: torch.zeros(2, 3, 4, dtype=torch.int64),
+        "images must be floats .*got torch.int64",
+    ),
+    bad("one image", lambda: torch.zeros(3, 4), r"must be \[R, C, H, W\] or .*got \[3, 4\]"),
+    bad("five axes", lambda: torch.zeros(1, 1, 1, 3, 4), r"must be .*got \[1, 1, 1, 3, 4\]"),
+    bad("none", lambda: torch.zeros(0, 3, 4), r"must be .*got \[0, 3, 4\]"),
+    bad("captions", lambda: torch.zeros(1, 3, 4), "2 captions for 1 columns"),
+]
+
+
+@pytest.mark.parametrize(("make", "message", "error"), BAD_DIGITS)
+def test_digits_says_what_it_needs(make, message, error):
+    _, (axes,) = plots.panels()
+    check_bad(
+        lambda: plots.digits(axes, make(), captions=["a", "b"]), f"digits: .*{message}", error
+    )
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.bfloat16, torch.Tensor.half, torch.Tensor.numpy])
+def test_digits_takes_any_floats(form):
+    images = torch.tensor([[[-1, 0.5], [0.25, 1]]])
+    _, (axes,) = plots.panels()
+    plots.digits(axes, form(images))
+    plots.digits(axes, images.requires_grad_())
+    for picture in axes.images:
+        assert picture.get_array()[:2, :2].tolist() == images[0].tolist()

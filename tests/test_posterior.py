@@ -160,7 +160,7 @@ def test_gradients_dtypes_and_layouts():
     exact, exact_var = posterior(schedule, x_0, x_t, t)
     same, _ = posterior(schedule, x_0.contiguous(), x_t.contiguous(), t)
     assert torch.equal(exact, same)
-    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 3e-2)):
+    for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)):
         mean, var = posterior(schedule, x_0.to(dtype), x_t.to(dtype), t)
         assert mean.dtype == var.dtype == dtype
         assert_close(mean.double(), exact, rtol=rounding, atol=rounding)
@@ -204,6 +204,8 @@ BAD = [
         lambda: posterior(S, X, X[:2], T3),
         r"x_t must have the shape of x_0, \[3\].*\[2\]",
     ),
+    bad("x int", lambda: posterior(S, T3, X, T3), "x_0 must be a floating.*int64", TypeError),
+    bad("variances", lambda: step_variances(S, T3, T3 - 1, T3), "like must be a float", TypeError),
     bad("NaN", lambda: posterior(S, X, X * math.nan, T3), "x_t must be finite, got NaN"),
     bad("empty", lambda: posterior(S, X[:0], X[:0], T3[:0]), "the batch is empty"),
 ]

@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import bad, cases, check_bad, normal
 from torch.testing import assert_close
 
 from ddpm_lite.forward import q_sample
 from ddpm_lite.gaussian import log_density
-from ddpm_lite.prediction import from_v, predict_eps, predict_x_0, score, to_v
-from ddpm_lite.schedule import at, linear_schedule
+from ddpm_lite.prediction import clipped, from_v, predict_eps, predict_x_0, score, to_v
+from ddpm_lite.schedule import at, cosine_schedule, linear_schedule
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
+ROUNDINGS = {torch.float64: 0.0, torch.float32: 1e-6, torch.bfloat16: 0.1, torch.float16: 2e-2}
 
 
 @given(cases())
@@ -68,12 +70,68 @@ def test_gradients_flow_dtypes_stay_and_layout_does_not_matter():
         exact = torch.stack(exact) if isinstance(exact, tuple) else exact
         (gradient,) = torch.autograd.grad(exact.sum(), x)
         assert gradient.abs().min() > 0
-        for dtype, rounding in ((torch.float64, 0.0), (torch.float32, 1e-6), (torch.bfloat16, 0.1)):
+        for dtype, rounding in (
+            (torch.float64, 0.0),
+            (torch.float32, 1e-6),
+            (torch.bfloat16, 0.1),
+            (torch.float16, 2e-2),
+        ):
             rounded = convert(schedule, x.to(dtype).contiguous(), t, y.to(dtype).contiguous())
             rounded = torch.stack(rounded) if isinstance(rounded, tuple) else rounded
             assert rounded.dtype == dtype
             scale = exact.detach().abs().max().item()
             assert_close(rounded.double(), exact, rtol=rounding, atol=rounding * scale)
+
+
+# the model whose x_0_hat is in range
+
+
+@given(cases(), st.sampled_from([0.3, 1.0, 50.0]))
+def test_clipped_is_consistent_and_the_model_where_that_is_in_range(case, limit):
+    """Its eps_hat belongs to the clamped x_0_hat: with it, that makes x_t again."""
+    schedule, t, x_t, model = case.schedule, case.t, case.x_t, lambda x, t: case.eps
+    x_0_hat = predict_x_0(schedule, x_t, t, case.eps)
+    eps_hat = clipped(model, schedule, limit)(x_t, t)
+    assert_close(q_sample(schedule, x_0_hat.clamp(-limit, limit), t, eps_hat), x_t, **EXACT)
+    inside = x_0_hat.abs() <= limit
+    assert_close(eps_hat[inside], case.eps[inside], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("schedule", [linear_schedule(), cosine_schedule()], ids=repr)
+def test_clipped_is_in_range_at_every_t_whatever_the_model_says(schedule, dtype):
+    """To rounding, which 1 / sqrt(alpha_bar) magnifies."""
+    t, x_t = torch.arange(1, 1001), 3 * normal(1000, 2).to(dtype)
+    signal = schedule.alpha_bar[t].sqrt()[:, None]
+    for loud in (1e4, -1e4, 1e30, 0.0):
+        eps_hat = clipped(lambda x, t, loud=loud: torch.full_like(x, loud), schedule, 0.7)(x_t, t)
+        x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
+        rounding = 4 * torch.finfo(dtype).eps * (1 + x_t.double().abs() / signal)
+        assert ((x_0_hat.abs() - 0.7) <= rounding).all()
+        if loud:
+            assert ((x_0_hat + math.copysign(0.7, loud)).abs() <= rounding).all()
+
+
+def test_clipped_twice_is_clipped_to_the_smaller_limit():
+    schedule, t, x_t = linear_schedule(50), torch.arange(1, 51), normal(50)
+    model = lambda x, t: 9 * x.sin()  # noqa: E731
+    once = clipped(model, schedule, 0.5)
+    for a, b in ((0.5, 2.0), (2.0, 0.5), (0.5, 0.5)):
+        twice = clipped(clipped(model, schedule, a), schedule, b)
+        assert_close(twice(x_t, t), once(x_t, t), rtol=1e-9, atol=1e-9)
+
+
+def test_clipped_sees_a_slope_that_the_model_hides():
+    """x_t has its own part in what it returns: a gradient would look complete, and be wrong."""
+    schedule, t, x_t = linear_schedule(10), torch.tensor([5, 9]), normal(2).requires_grad_()
+    model = clipped(lambda x, t: x.sin(), schedule, 9.0)
+    (slope,) = torch.autograd.grad(model(x_t, t).sum(), x_t)
+    assert_close(slope, x_t.cos(), **EXACT)
+    hidden = clipped(torch.no_grad()(lambda x, t: x.sin()), schedule)
+    with pytest.raises(ValueError, match="must be differentiable"):
+        hidden(x_t, t)
+    with torch.no_grad():
+        assert hidden(x_t, t).shape == (2,)
 
 
 S, X, T3 = linear_schedule(10), normal(3), torch.tensor([1, 5, 10])
@@ -97,6 +155,9 @@ BAD = [
     )
 ] + [
     bad("score t", lambda: score(S, X, T3 - 1), r"t must lie in 1\.\.10, got .*clean data"),
+    bad("limit 0", lambda: clipped(score, S, 0.0), "limit must be positive, got 0"),
+    bad("limit NaN", lambda: clipped(score, S, math.nan), "limit must be positive, got nan"),
+    bad("model", lambda: clipped(lambda x, t: x[:1], S)(X, T3), r"return eps_hat .*got \[1\]"),
     bad("score NaN", lambda: score(S, X * math.nan, T3), "eps must be finite, got NaN"),
 ]
 

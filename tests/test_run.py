@@ -24,7 +24,7 @@ from ddpm_lite.training import (
     save_checkpoint,
 )
 
-room = import_module("ddpm_lite.training.run")  # the module: the name means the function
+room = import_module("ddpm_lite.training.runs")
 LONG = with_train(SHORT, steps=24, warmup=4)
 
 

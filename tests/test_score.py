@@ -1,27 +1,22 @@
-"""The four losses against one another, and Langevin's walk against the law that it should keep."""
+"""The four losses of a score, against one another and against what is known."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
-from strategies import bad, cases, check_bad, floats, normal, numbers
+from strategies import bad, cases, check_bad, normal, numbers
 from torch.testing import assert_close
 
 from ddpm_lite import prediction
-from ddpm_lite.density import grid, sampled_density
 from ddpm_lite.forward import q_sample
-from ddpm_lite.metrics import w1_density
-from ddpm_lite.mixture import GaussianMixture, two_modes
+from ddpm_lite.mixture import GaussianMixture
 from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.score import (
-    annealed_langevin_step,
     denoising_loss,
     divergence,
     explicit_loss,
     implicit_loss,
-    langevin_step,
     sliced_divergence,
     sliced_loss,
 )
@@ -69,11 +64,60 @@ def test_sliced_divergence_is_the_slope_along_v_and_right_on_average():
     assert_close(torch.stack(slopes).mean(0), divergence(curved, x)[1].detach(), **CLOSE)
 
 
-def test_divergence_works_where_gradients_are_switched_off():
-    with torch.no_grad():
-        assert_close(
-            divergence(curved, normal(2, 3))[1], divergence(curved, normal(2, 3))[1].detach()
-        )
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_the_callers_mode_does_not_matter(off):
+    """Gradients may be switched off around the call, and all that it is given made in there."""
+    x, v, w = normal(3, 3, 3)
+    expected = [f.detach() for f in (*divergence(curved, x), *sliced_divergence(curved, x, v))]
+    expected += [implicit_loss(curved, x).detach(), sliced_loss(curved, x, v).detach()]
+    expected += [explicit_loss(curved, x, w)]
+    with off():
+        x, v, w = normal(3, 3, 3)
+        found = [*divergence(curved, x), *sliced_divergence(curved, x, v)]
+        found += [implicit_loss(curved, x), sliced_loss(curved, x, v), explicit_loss(curved, x, w)]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_close(ours.detach().clone(), theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_field_that_hides_its_slope_is_named(off):
+    x, field = normal(4, 2), off()(lambda x: x.sin())
+    for call in (
+        lambda: divergence(field, x),
+        lambda: sliced_divergence(field, x, x),
+        lambda: implicit_loss(field, x),
+        lambda: sliced_loss(field, x, x),
+        lambda: divergence(lambda x: x.detach().sin(), x),
+    ):
+        with pytest.raises(ValueError, match="must be differentiable, but autograd sees no slope"):
+            call()
+
+
+def test_a_field_that_does_not_move_has_the_divergence_0():
+    x = normal(4, 2)
+    for field in (torch.ones_like, lambda x: torch.full((4, 2), 0.5).double(), torch.zeros_like):
+        assert divergence(field, x)[1].tolist() == [0] * 4
+        assert sliced_divergence(field, x, x)[1].tolist() == [0] * 4
+        assert_close(implicit_loss(field, x), 0.5 * field(x).square().sum(1), **CLOSE)
+
+
+def test_losses_have_gradients_by_what_the_score_is_made_of_and_by_x():
+    """The derivative of tr J + |s|^2 / 2 for s = a x: 2 + a |x|^2 by a, and a^2 x by x."""
+    a, x = torch.ones(1, dtype=torch.float64, requires_grad=True), normal(5, 2).requires_grad_()
+    for loss in (implicit_loss(lambda x: a * x, x), sliced_loss(lambda x: a * x, x, signs(5, 2))):
+        by_a, by_x = torch.autograd.grad(loss.sum(), (a, x))
+        assert_close(by_a, (2 + x.square().sum(1)).sum()[None].detach(), **CLOSE)
+        assert_close(by_x, x.detach(), **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_losses_in_lower_precision(dtype):
+    x, v, score = normal(6, 2).to(dtype), signs(6, 2).to(dtype), wrong(0.5, 1.0)
+    for loss in (implicit_loss, lambda score, x: sliced_loss(score, x, v.to(x.dtype))):
+        found, exact = loss(score, x), loss(score, x.double())
+        tolerance = 8 * torch.finfo(dtype).eps
+        assert found.dtype == dtype
+        assert_close(found.double(), exact, rtol=tolerance, atol=tolerance)
 
 
 # the losses
@@ -180,60 +224,8 @@ def test_every_loss_trains_to_the_same_score(loss):
     assert_close(best, expected, rtol=0, atol=0.02)
 
 
-# Langevin
-
-
-@given(floats(0.01, 1.5), floats(-2, 2), floats(0.3, 2))
-def test_langevin_on_a_gaussian_keeps_mean_and_has_a_known_bias(delta, mean, std):
-    """With rate delta / var the step shrinks by 1 - rate: the variance is too large by rate / 2."""
-    var, delta = std**2, delta * std**2
-    points, z = numbers(mean, mean + 1, mean), numbers(0, 0, 1)
-    x = langevin_step(points, -(points - mean) / var, delta, z)
-    fixed, slope, noise = x[0], x[1] - x[0], x[2] - x[0]
-    assert_close(float(fixed), mean, **CLOSE)
-    assert_close(float(noise**2 / (1 - slope**2)), var / (1 - delta / var / 2), **CLOSE)
-
-
-@given(cases())
-def test_annealed_step_is_a_langevin_step_in_units_of_the_noise(case):
-    schedule, t = case.schedule, case.t
-    x = annealed_langevin_step(schedule, case.x_t, t, t, case.eps, case.z, size=0.3)
-    noise = (1 - schedule.alpha_bar[t]).reshape(len(t), *[1] * (case.x_t.ndim - 1))
-    expected = case.x_t - 0.3 * noise.sqrt() * case.eps + (0.6 * noise).sqrt() * case.z
-    assert_close(x, expected, **CLOSE)
-    other = annealed_langevin_step(schedule, case.x_t, t, 0 * t, case.eps, case.z, size=0.3)
-    assert torch.equal(x, other)  # s does not matter
-
-
-def test_langevin_keeps_the_law_that_it_has_the_score_of():
-    mixture, x, t = two_modes(0.2), grid(n=1024), 300
-    law = mixture.diffused(SCHEDULE, t).log_prob(x).exp()
-    times, distances = torch.full((41,), t), []
-    for size in (0.04, 0.02, 0.01):
-        step = partial(annealed_langevin_step, size=size)
-        after = sampled_density(mixture.denoiser(SCHEDULE), SCHEDULE, x, step, times, law)
-        distances.append(w1_density(x, after, law))
-    assert distances[0] < 0.02 and distances[0] > 1.5 * distances[1] > 2 * distances[2]
-
-
-def test_annealing_finds_the_weights_where_plain_langevin_keeps_those_of_the_start():
-    """From N(0, 1), with 200 calls each, on the grid: the share left of 0 should be 0.2."""
-    mixture, x = two_modes(0.2), grid(n=1024)
-    model, calls = mixture.denoiser(SCHEDULE), 200
-
-    def share(times, size):
-        step = partial(annealed_langevin_step, size=size)
-        density = sampled_density(model, SCHEDULE, x, step, times)
-        return float(density[x < 0].sum() / density.sum())
-
-    annealed = torch.linspace(1000, 20, calls // 10).long().repeat_interleave(10)
-    still = torch.full((calls + 1,), 20)
-    assert abs(share(torch.cat([annealed, annealed[-1:]]), 0.3) - 0.2) < 0.04
-    assert abs(share(still, 0.3) - 0.2) > 0.2
-
-
 X = normal(3, 2)
-COLUMN = normal(4, 1)
+COLUMN, E = normal(4, 1), normal(0, 3)
 
 
 def FLAT(x):
@@ -250,11 +242,16 @@ BAD = [
     bad("too few, implicit", lambda: implicit_loss(FLAT, COLUMN), "must have the shape of"),
     bad("too few, sliced", lambda: sliced_loss(FLAT, COLUMN, COLUMN), "must have the shape of"),
     bad("one coordinate", lambda: implicit_loss(FIRST, normal(4, 3)), "must have the shape of"),
-    bad("delta", lambda: langevin_step(X, X, 0.0, X), "delta must be positive, got 0"),
-    bad("z", lambda: langevin_step(X, X, 0.1, X[:2]), r"z must have the shape of x, \[3, 2\]"),
-    bad("size", lambda: annealed_langevin_step(
-        SCHEDULE, X, torch.ones(3).long(), torch.ones(3).long(), X, X, -1.0), "delta .*got -"),
     bad("target", lambda: explicit_loss(curved, X, X[:, :1]), "target must have the shape of x"),
+    bad("explicit none", lambda: explicit_loss(curved, E, E), "x must be a batch .*B >= 1"),
+    bad("implicit none", lambda: implicit_loss(curved, E), "x must be a batch .*B >= 1"),
+    bad("sliced none", lambda: sliced_loss(curved, E, E), "x must be a batch .*B >= 1"),
+    bad("divergence none", lambda: divergence(curved, E), "x must be a batch .*B >= 1"),
+    bad("divergence 0-D", lambda: divergence(torch.sin, X[0, 0]), "x must be a batch"),
+    bad("divergence int", lambda: divergence(curved, X.long()), "x must be a float", TypeError),
+    bad("divergence NaN", lambda: divergence(lambda x: x / 0, X), "value must be finite"),
+    bad("explicit int", lambda: explicit_loss(curved, X, X.long()), "target must be", TypeError),
+    bad("v NaN", lambda: sliced_loss(curved, X, X / 0), "v must be finite"),
     bad("x NaN", lambda: implicit_loss(curved, X * math.nan), "x must be finite, got NaN"),
     bad("v", lambda: sliced_loss(curved, X, X[0]), r"v must have the shape of x, \[3, 2\]"),
     bad("t 0", lambda: denoising_loss(curved, SCHEDULE, X, torch.zeros(3).long(), X), "clean data"),

@@ -1,7 +1,6 @@
-"""Continuous time: the laws of the forward SDE, the two ways back, and likelihood by the ODE."""
+"""Continuous time: the laws of the forward SDE, and the two ways back."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -14,29 +13,23 @@ from ddpm_lite.density import grid, push_density
 from ddpm_lite.forward import q_step
 from ddpm_lite.metrics import w1_density
 from ddpm_lite.mixture import GaussianMixture, two_modes
-from ddpm_lite.networks import Denoiser, UNet, UNetConfig
 from ddpm_lite.prediction import score
 from ddpm_lite.schedule import constant_schedule, linear_schedule
-from ddpm_lite.score import annealed_langevin_step, sliced_divergence
+from ddpm_lite.score import annealed_langevin_step
 from ddpm_lite.sde import (
     elapsed,
     euler_step,
     forward_sde_step,
-    heun_step,
-    log_likelihood,
     predictor_corrector_step,
     reverse_sde_step,
-    solve_ode,
     transition,
     velocity,
 )
-from ddpm_lite.times import paused
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 SCHEDULE = linear_schedule()
 IN_PLANE = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [1.5, -1.0]], [0.6, 0.9])
-
 
 # forward
 
@@ -155,133 +148,21 @@ def test_steps_back_are_what_they_say(case, data):
     corrected = predictor_corrector_step(schedule, x, t, t, case.eps, case.z, size=0.2)
     langevin = annealed_langevin_step(schedule, x, t, t, case.eps, case.z, size=0.2)
     assert torch.equal(corrected, langevin)
+    # Each sample by itself: here the first of them pauses.
+    mixed = s.clone()
+    mixed[0] = t[0]
+    both = predictor_corrector_step(schedule, x, t, mixed, case.eps, case.z, size=0.2)
+    assert torch.equal(both[:1], langevin[:1])
+    assert torch.equal(both[1:], reverse_sde_step(*args)[1:])
 
 
-@given(cases(), st.data())
-def test_heun_is_the_trapezoid_rule(case, data):
-    schedule, t, s, x = case.schedule, case.t, data.draw(earlier(case)), case.x_t
-    args = (schedule, x, t, s, case.eps, case.z)
-    ahead = euler_step(*args)
-
-    def model(there, then):
-        assert torch.equal(there, ahead) and torch.equal(then, s)
-        return 2 * case.eps
-
-    if (s == 0).any():
-        assert torch.equal(heun_step(*args, model), ahead)
-        return
-    slopes = velocity(schedule, x, t, case.eps) + velocity(schedule, ahead, s, 2 * case.eps)
-    assert_close(heun_step(*args, model), x - elapsed(schedule, s, t, x) * slopes / 2, **CLOSE)
-
-
-def test_paused_times():
-    times = torch.tensor([9, 6, 3, 0])
-    assert paused(times, 2).tolist() == [9, 6, 6, 6, 3, 3, 3, 0]
-    assert torch.equal(paused(times, 0), times) and torch.equal(paused(times[:2]), times[:2])
-
-
-def test_the_ode_is_solved_there_and_back_and_carries_quantiles_to_quantiles():
-    """On the line the flow keeps the order of points, so it maps quantiles to quantiles."""
-    mixture = two_modes(0.2)
-    model, x = mixture.denoiser(SCHEDULE), numbers(-2.4, -1.6, 0.5, 1.9, 2.8)
-    x_T = solve_ode(model, SCHEDULE, x, 0.5, 1000)
-    assert_close(solve_ode(model, SCHEDULE, x_T, 1000, 0.5), x, rtol=0, atol=1e-6)
-
-    def cdf(law, x):
-        return (law.weights * torch.special.ndtr((x[:, None] - law.means) / law.stds)).sum(1)
-
-    ends = mixture.diffused(SCHEDULE, 0.5), mixture.diffused(SCHEDULE, 1000)
-    assert_close(cdf(ends[0], x), cdf(ends[1], x_T), rtol=0, atol=1e-6)
-
-
-def test_the_solver_keeps_shape_and_type():
-    model = lambda x, t: 0.5 * x  # noqa: E731
-    x = normal(2, 1, 3, 3).float()
-    found = solve_ode(model, SCHEDULE, x, 1000, 10)
-    assert found.shape == x.shape and found.dtype == torch.float32
-    # dy/dr = y sqrt(alpha_bar) / 2, and sqrt(alpha_bar) = 1 / sqrt(1 + r^2): y = exp(asinh(r) / 2).
-    r = (1 / SCHEDULE.alpha_bar[[1000, 10]] - 1).sqrt().asinh()
-    signal = SCHEDULE.alpha_bar[[1000, 10]].sqrt()
-    factor = float(signal[1] / signal[0] * (0.5 * (r[1] - r[0])).exp())
-    assert_close(found, x * factor, rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_that_says_v_takes_real_times():
-    net = UNet(UNetConfig(size=4, patch=1, width=8, multipliers=(1,), blocks=1, embedding=8))
-    model = Denoiser(net, SCHEDULE, "v").eval()
-    x, z = normal(2, 2, 1, 4, 4).float()
-    t, s = torch.tensor([400.5, 400.5]), torch.tensor([300.25, 300.25])
-    with torch.no_grad():
-        x_s = heun_step(SCHEDULE, x, t, s, model(x, t), z, model)
-        whole = model(x, torch.tensor([400, 400]))
-        assert torch.equal(model(x, torch.tensor([400.0, 400.0])), whole)
-    assert x_s.shape == x.shape and x_s.dtype == torch.float32 and x_s.isfinite().all()
-    assert solve_ode(model, SCHEDULE, x, 500.5, 400.25, 1e-2, 1e-2).isfinite().all()
-
-
-# likelihood
-
-TIMES = torch.linspace(0, 1, 401).double() ** 1.5 * 999.99 + 0.01
-
-
-@pytest.mark.parametrize("weight", [0.5, 0.2])
-def test_likelihood_on_the_line_is_the_mixtures(weight):
-    mixture, x = two_modes(weight), torch.linspace(-4, 4, 33).double()
-    prior = mixture.diffused(SCHEDULE, 1000).log_prob
-    found = log_likelihood(mixture.denoiser(SCHEDULE), SCHEDULE, x, TIMES, log_prior=prior)
-    assert_close(found, mixture.log_prob(x), rtol=0, atol=1e-3)
-
-
-def test_likelihood_under_the_normal_prior_is_that_of_another_law():
-    """At T the 0.2 mixture is not quite N(0, 1). What the ODE makes of N(0, 1) has mass 1 too."""
-    mixture, x = two_modes(0.2), torch.linspace(-5, 5, 401).double()
-    found = log_likelihood(mixture.denoiser(SCHEDULE), SCHEDULE, x, TIMES)
-    assert 5e-3 < (found - mixture.log_prob(x)).abs().max() < 0.05
-    assert_close(float(found.exp().sum() * (x[1] - x[0])), 1.0, rtol=0, atol=1e-4)
-
-
-def test_likelihood_in_the_plane_exact_and_by_hutchinson():
-    x, v = normal(6, 2), torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
-    model, prior = IN_PLANE.denoiser(SCHEDULE), IN_PLANE.diffused(SCHEDULE, 1000).log_prob
-    exact = log_likelihood(model, SCHEDULE, x, TIMES[::2], log_prior=prior)
-    assert_close(exact, IN_PLANE.log_prob(x), rtol=0, atol=2e-3)
-    # Over all sign vectors (two, up to a sign that does not matter) Hutchinson's mean is exact.
-    sliced = [partial(sliced_divergence, v=one.expand(6, 2)) for one in v]
-    found = [log_likelihood(model, SCHEDULE, x, TIMES[::2], s, prior) for s in sliced]
-    assert (found[0] - found[1]).abs().max() > 0.1
-    assert_close((found[0] + found[1]) / 2, exact, **CLOSE)
-
-
-X, T3 = normal(3), torch.tensor([1, 5, 10])
+X, T3, N = normal(3), torch.tensor([1, 5, 10]), normal(0)
 S = linear_schedule(10)
-MODEL = two_modes().denoiser(S)
-
-
-def test_a_likelihood_has_no_gradient_and_a_flow_of_no_time_stands_still():
-    """The slopes are values: a gradient through them would be wrong in silence."""
-    x = normal(4).requires_grad_()
-    times = torch.tensor([1.0, 5.0, 10.0])
-    assert not log_likelihood(lambda x, t: x, SCHEDULE, x, times).requires_grad
-    x_5 = normal(4, 1)
-    assert_close(solve_ode(lambda x, t: x, SCHEDULE, x_5, 5, 5), x_5, rtol=0, atol=0)
-
-
 BAD = [
     bad(
         "shape of eps",
         lambda: velocity(SCHEDULE, normal(4, 1), torch.full((4,), 5), normal(4)),
         "must have the shape of",
-    ),
-    bad(
-        "prior of a column",
-        lambda: log_likelihood(
-            lambda x, t: x,
-            SCHEDULE,
-            normal(4, 1),
-            torch.tensor([1.0, 5.0, 10.0]),
-            log_prior=lambda x: -(x**2),
-        ),
-        r"log_prior must return \[B\] = \[4\], got \[4, 1\]",
     ),
     bad(
         "upwards",
@@ -293,8 +174,17 @@ BAD = [
             normal(4),
             normal(4),
         ),
-        "s must be below t in the whole batch",
+        "s must be below t, or equal to it",
     ),
+    bad("corrector t", lambda: predictor_corrector_step(S, X, 5, T3, X, X), "t .*full", TypeError),
+    bad("corrector s", lambda: predictor_corrector_step(S, X, T3, T3[:1], X, X), "s must have one"),
+    bad("elapsed int", lambda: elapsed(S, T3 - 1, T3, T3), "like must be a floating", TypeError),
+    bad("euler int", lambda: euler_step(S, T3, T3, T3 - 1, X, X), "like must be", TypeError),
+    bad("reverse int", lambda: reverse_sde_step(S, T3, T3, T3 - 1, X, X), "x_t must be", TypeError),
+    bad("reverse none", lambda: reverse_sde_step(S, N, T3[:0], T3[:0], N, N), "batch is empty"),
+    bad("reverse z", lambda: reverse_sde_step(S, X, T3, T3 - 1, X, X[:1]), "z must have the shape"),
+    bad("transition int", lambda: transition(S, T3, T3 - 1, T3), "x_s must be a float", TypeError),
+    bad("transition t", lambda: transition(S, X, T3 - 1, T3[:1]), "t must have one entry per sam"),
     bad("transition", lambda: transition(S, X, T3, T3 - 1), "s must be smaller than t"),
     bad("elapsed", lambda: elapsed(S, T3, T3 + 1, X), r"t must lie in 0\.\.10, got .* 11"),
     bad("forward z", lambda: forward_sde_step(S, X, T3 - 1, T3, X[:2]), "z must have the shape of"),
@@ -303,17 +193,6 @@ BAD = [
     bad("velocity t 0", lambda: velocity(S, X, T3 - 1, X), r"t must lie in 1\.\.10, .*clean data"),
     bad("reverse up", lambda: reverse_sde_step(S, X, T3, T3, X, X), "s must be smaller than t"),
     bad("forward down", lambda: forward_sde_step(S, X, T3, T3 - 1, X), "s must be smaller than t"),
-    bad("heun t int", lambda: heun_step(S, X, 3, T3, X, X, MODEL), "use torch.full", TypeError),
-    bad("one time", lambda: paused(T3[:1]), r"times must be \[n\] with n >= 2, got \[1\]"),
-    bad("pauses", lambda: paused(T3, -1), "pauses must be at least 0, got -1"),
-    bad("solve 0", lambda: solve_ode(MODEL, S, X, 10, 0), r"t and s must lie in \(0, 10\], got 10"),
-    bad("solve 11", lambda: solve_ode(MODEL, S, X, 11, 1), r"t must lie in \[0, 10\]"),
-    bad("solve NaN", lambda: solve_ode(MODEL, S, X * math.nan, 10, 1), "x_t must be finite"),
-    bad("falling", lambda: log_likelihood(MODEL, S, X, T3.flip(0)), "times must .* rise from the"),
-    bad(
-        "one time", lambda: log_likelihood(MODEL, S, X, T3[:1]), r"times must be \[n\] with n >= 2"
-    ),
-    bad("x NaN", lambda: log_likelihood(MODEL, S, X / 0, T3), "x must be finite"),
 ]
 
 

@@ -22,6 +22,9 @@ from ddpm_lite.verify import VerificationError, verify
         # A tolerance is never stated tighter than it was.
         (0.0, 0.0014, {"atol": 0.0014}, "1 value agrees to 0.0014"),
         (-1, torch.tensor(-1.0, requires_grad=True), {"atol": 1e-12}, "1 value agrees to 1e-12"),
+        (1 + 2j, torch.tensor(1 - 2j).conj(), {"atol": 1e-12}, "1 value agrees to 1e-12"),
+        ([1j, 1], np.array([1j, 1 + 1e-13j]), {"atol": 1e-12}, "2 values agree to 1e-12"),
+        (torch.ones(2, dtype=torch.bfloat16), 1, {"atol": 1e-12}, "2 values agree to 1e-12"),
     ],
 )
 def test_agreement_is_one_line(lhs, rhs, tolerance, result):
@@ -51,6 +54,11 @@ def test_html_links_to_the_ledger_and_is_escaped():
         (math.inf, math.inf, {"rtol": 0.1}),
         (math.inf, 1.0, {"atol": 0.1}),
         ([1.0, math.nan], [1.0, 1.0], {"atol": 0.1}),
+        (1 + 1j, 1.0, {"atol": 0.1}),  # the imaginary part counts, on either side
+        (torch.ones(3), torch.full((3,), 1 + 1j), {"rtol": 0.1}),
+        (np.array([1.0, 1 + 1j]), np.ones(2), {"atol": 0.1}),
+        (1 + 1j, 1 - 1j, {"atol": 0.1}),
+        (complex(0, math.nan), 0, {"atol": 0.1}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,14 @@ CELL_TIMEOUT = 120  # seconds
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CLOSING = re.compile(r"\d+ (passed|failed|error).* in \d+\.\d+s")  # pytest's last line
 COUNTS = re.compile(r"(\d+) (passed|failed|error)")
+PIPED = {  # how commands run; what they print is shown even if it is no UTF-8
+    "cwd": ROOT,
+    "text": True,
+    "encoding": "utf-8",
+    "errors": "replace",
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+}
 
 
 @dataclass
@@ -41,34 +50,52 @@ class Stage:
     name: str
     commands: Sequence[Sequence[str]] = ()
     action: Callable[[], int] | None = None
+    needs: Stage | None = None  # nothing is run where that one failed
     seconds: float = 0.0
     passed: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
+        """Run all of it; whatever goes wrong is this stage's failure, and not the end."""
         print(f"\n=== {self.name} ===", flush=True)
         start = time.perf_counter()
+        try:
+            self.passed = self.all_pass()
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+        self.seconds = time.perf_counter() - start
+
+    def all_pass(self) -> bool:
+        if self.needs and not self.needs.passed:
+            print(f"Not run: it needs {self.needs.name}, which failed.")
+            return False
         codes = [self.call(command) for command in self.commands]
         if self.action:
             codes.append(self.action())
-        self.passed = not any(codes)
-        self.seconds = time.perf_counter() - start
+        return not any(codes)
 
     def call(self, command: Sequence[str]) -> int:
         """Run one command, show what it prints, and keep pytest's counts."""
         print("$", " ".join(command).replace(f"{BIN}/", ""), flush=True)
-        process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
         last = ""
-        for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            last = line if CLOSING.search(line) else last
+        try:
+            process = subprocess.Popen(command, **PIPED)
+        except OSError as error:
+            print(cannot_run(command, error))
+            return 1
+        with process:
+            for line in process.stdout:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                last = line if CLOSING.search(line) else last
         for number, kind in COUNTS.findall(last):
             kind = "failed" if kind == "error" else kind
             self.counts[kind] = self.counts.get(kind, 0) + int(number)
-        return process.wait()
+        return process.returncode
+
+
+def cannot_run(command: Sequence[str], error: OSError) -> str:
+    return f"{command[0]} cannot be run ({error.strerror}): remove .venv, and make makes it anew"
 
 
 def tool(name: str, *arguments: str) -> list[str]:
@@ -80,13 +107,11 @@ def build_book(everything: bool = False) -> int:
     """Build the pages; warnings are errors. Shows the warnings, not the noise."""
     start = time.perf_counter()
     command = tool("jupyter-book", "build", ".", "-W", "--keep-going", "-n")
-    done = subprocess.run(
-        [*command, "--all"] if everything else command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    try:
+        done = subprocess.run([*command, "--all"] if everything else command, **PIPED)
+    except OSError as error:
+        print(f"The book was not built: {cannot_run(command, error)}")
+        return 1
     seconds = time.perf_counter() - start
     if done.returncode:
         lines = COLOURS.sub("", done.stdout).splitlines()
@@ -101,9 +126,8 @@ def build_book(everything: bool = False) -> int:
 
 def find_browser() -> int:
     """A browser for the tests of the pages: found, else installed; its path goes to the tests."""
-    path = browser.find() or browser.install()
+    path = browser.get()
     if path is None:
-        print(browser.ADVICE)
         return 1
     print(f"browser: {path}")
     os.environ[browser.VARIABLE] = path
@@ -123,22 +147,22 @@ def lint() -> Stage:
 
 
 def stages() -> list[Stage]:
-    """Everything, the quick first."""
+    """Everything: first what a fresh machine may lack, then the quick."""
+    a_browser = Stage("a browser", action=find_browser)
     unit = [*PYTEST, "tests", *(f"--ignore={path}" for path in IN_BROWSER), "-n", "2"]
     coverage = ["--cov=ddpm_lite", "--cov-report=term", f"--cov-fail-under={COVERAGE}"]
     outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel
+    # JupyterLab after the pages, not beside them: it starts kernels, and waits for them
+    in_browser = [[*PYTEST, IN_BROWSER[0], "-n", "2"], [*PYTEST, IN_BROWSER[1]]]
     return [
+        a_browser,
         lint(),
         Stage("notebooks are clean", [[sys.executable, "tools/notebooks.py", "check"]]),
         Stage("unit tests", [[*unit, *parallel[2:], *coverage]]),
         Stage("stored outputs (nbval)", [[*outputs, *parallel, "book"]]),
         Stage("strict build", action=lambda: build_book(everything=True)),
-        Stage("a browser", action=find_browser),
-        # JupyterLab after the pages, not beside them: it starts kernels, and waits for them
-        Stage(
-            "pages in a browser", [[*PYTEST, IN_BROWSER[0], "-n", "2"], [*PYTEST, IN_BROWSER[1]]]
-        ),
+        Stage("pages in a browser", in_browser, needs=a_browser),
     ]
 
 
@@ -160,6 +184,7 @@ def summary(done: Sequence[Stage]) -> int:
 
 
 def main() -> int:
+    sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ["OMP_NUM_THREADS"] = "1"  # two test processes share the cores
     command = sys.argv[1] if len(sys.argv) == 2 else ""

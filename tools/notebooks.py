@@ -5,13 +5,13 @@
     python tools/notebooks.py check   [NB ...]   every rule that stored notebooks must keep
 
 Without NB, all notebooks under book/. `check` exits with 1 when it finds something, `execute` when
-a cell raises. Two executions of a notebook store identical bytes.
+a cell raises, all of them when a notebook is damaged. Two executions of a notebook store identical
+bytes; one that fails, at whatever point, leaves the notebook of before.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import sys
@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import outside
 import yaml
+from stored import RUN_KEY, VIEW, code_digest, dumps, normalise, parse, write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,8 +35,6 @@ ENV = {
     "TQDM_DISABLE": "1",
 }
 MAX_BYTES = 600_000
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-CELL_KEYS = {"mystnb", "tags"}  # mystnb: the alt text and caption of a picture
 TAGS = {
     "raises-exception",
     "nbval-ignore-output",
@@ -46,10 +46,7 @@ TAGS = {
     "remove-cell",
     "remove-output",
 }
-RUN_KEY = "executed_source"  # digest of the code that the stored outputs came from
-VIEW = "application/vnd.jupyter.widget-view+json"
-PID_PATH = re.compile(r"(?:/tmp|/var/folders/\S{1,80})/ipykernel_\d+/\d+\.py")
-ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
+ADDRESS = re.compile(r"(?<![\w+/])0x[0-9a-f]{6,}", re.IGNORECASE)  # not in base64
 FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 CODE = re.compile(
     r"^(?:(?:# )?%%|(?:import|assert) \S|from \S+ import |def \w+\(|verify\().*", re.M
@@ -62,48 +59,11 @@ def notebooks(root: Path) -> list[Path]:
     return sorted(p for p in found if ".ipynb_checkpoints" not in p.parts)
 
 
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def code_digest(nb: nbformat.NotebookNode) -> str:
-    """Changes when any code cell does."""
-    return digest("\0".join(c.source for c in nb.cells if c.cell_type == "code"))
-
-
-def normalise(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop whatever differs between two runs or two editors of the same notebook."""
-    executed = nb.metadata.get(RUN_KEY)
-    nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
-    if executed:
-        nb.metadata[RUN_KEY] = executed
-    nb.nbformat, nb.nbformat_minor = 4, 5  # the first version with cell ids
-    seen: dict[str, int] = {}
-    for cell in nb.cells:
-        name = digest(f"{cell.cell_type}\0{cell.source}")[:12]
-        seen[name] = seen.get(name, 0) + 1
-        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
-        kept = {k: v for k, v in sorted(cell.metadata.items()) if k in CELL_KEYS and v}
-        cell.metadata = nbformat.from_dict(kept)
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = PID_PATH.sub("cell.py", output.text)
-            if output.output_type == "error":
-                output.traceback = [PID_PATH.sub("cell.py", line) for line in output.traceback]
-            if "text/html" in output.get("data", {}):
-                output.data.pop(VIEW, None)  # the static page and the next kernel read the HTML
-    return nb
-
-
-def dumps(nb: nbformat.NotebookNode) -> str:
-    return nbformat.writes(nb, version=4).rstrip("\n") + "\n"
-
-
 def execute(path: Path) -> str:
     """Run one notebook in a fresh kernel and store its outputs; returns a line for the reader."""
     from nbclient import NotebookClient
 
-    nb = nbformat.read(path, as_version=4)
+    nb = parse(path.read_bytes())
     start = time.perf_counter()
     NotebookClient(
         nb,
@@ -116,8 +76,14 @@ def execute(path: Path) -> str:
         resources={"metadata": {"path": str(path.parent)}},
     ).execute(env={**os.environ, **ENV})
     nb.metadata[RUN_KEY] = code_digest(nb)
-    path.write_text(dumps(normalise(nb)), encoding="utf-8")
+    write(path, normalise(nb))
     return f"{time.perf_counter() - start:.1f} s, {path.stat().st_size / 1000:.0f} kB"
+
+
+def clean(path: Path) -> str:
+    """Normalise one stored notebook; returns a line for the reader."""
+    write(path, normalise(parse(path.read_bytes())))
+    return "clean"
 
 
 def toc_files(root: Path) -> set[Path]:
@@ -160,25 +126,36 @@ def check_cell(cell: nbformat.NotebookNode) -> Iterator[str]:
     if "raises-exception" in tags and not errors:
         yield "is tagged raises-exception and stores no error"
     for output in cell.outputs:
-        data = output.get("data", {})
-        if output.output_type == "stream" and output.name == "stderr":
-            yield f"writes to stderr: {output.text[:60]!r}"
-        if VIEW in data:
-            yield "shows a bare ipywidget, dead on the static page: use a LiveFigure"
-        text = output.get("text", "") or data.get("text/plain", "")
-        if ADDRESS.search(text) and "nbval-ignore-output" not in tags:
+        yield from check_output(output, cell)
+
+
+def check_output(output: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> Iterator[str]:
+    """What is wrong with one output of a code cell."""
+    data = output.get("data", {})
+    if output.output_type == "stream" and output.name == "stderr":
+        yield f"writes to stderr: {output.text[:60]!r}"
+    if output.get("execution_count", cell.execution_count) != cell.execution_count:
+        yield f"stores an output of another run, [{output.execution_count}]"
+    if VIEW in data:
+        yield "shows a bare ipywidget, dead on the static page: use a LiveFigure"
+    shown = {mime: text for mime, text in data.items() if isinstance(text, str)}
+    said = [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+    if any(map(ADDRESS.search, [*said, *shown.values()])):
+        if "nbval-ignore-output" not in cell.metadata.get("tags", []):
             yield "prints a memory address, another one at each run"
+    for mime, text in shown.items():
+        for request in outside.requests(mime, text):
+            yield f"asks another host, and the page is to be whole without one: {request}"
 
 
 def check(path: Path, toc: set[Path]) -> Iterator[str]:
     """What is wrong with one stored notebook."""
-    text = path.read_text(encoding="utf-8")
-    nb = nbformat.reads(text, as_version=4)
     if path.with_suffix("") not in toc:
         yield "not listed in _toc.yml (the build would leave it out in silence)"
-    size = len(text.encode())
-    if size > MAX_BYTES:
-        yield f"{size:,} bytes, the limit is {MAX_BYTES:,}"
+    data = path.read_bytes()
+    nb = parse(data)
+    if len(data) > MAX_BYTES:
+        yield f"{len(data):,} bytes, the limit is {MAX_BYTES:,}"
     code = [c for c in nb.cells if c.cell_type == "code"]
     if not any(c.outputs for c in code):
         yield "no stored outputs: run `make execute`"
@@ -193,23 +170,39 @@ def check(path: Path, toc: set[Path]) -> Iterator[str]:
         stray = cell.cell_type == "markdown" and CODE.search(FENCED.sub("", cell.source))
         if stray:
             yield f"has code in a Markdown cell, which never runs: {stray.group()[:60]!r}"
-    if text != dumps(normalise(nb)):
+    if data != dumps(normalise(nb)).encode("utf-8"):
         yield "not normalised: run `python tools/notebooks.py clean`"
+
+
+def reason(error: Exception) -> str:
+    """Why a notebook cannot be checked or stored, for a reader."""
+    if isinstance(error, OSError):
+        return f"cannot be read or written: {error.strerror}"
+    if isinstance(error, RecursionError):
+        return "is nested too deep"
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def check_all(root: Path, paths: list[Path]) -> int:
     """Print every finding; returns how many there are."""
-    toc, found = toc_files(root), 0
+    found = []
+    try:
+        toc = toc_files(root)
+    except Exception as error:
+        found.append(f"_toc.yml: {reason(error)}")
+        toc = {path.with_suffix("") for path in paths}
     for page in sorted(toc):
         if not any(page.with_suffix(suffix).exists() for suffix in (".ipynb", ".md")):
-            found += 1
-            print(f"_toc.yml lists {page.relative_to(root)}, which does not exist")
+            found.append(f"_toc.yml lists {page.relative_to(root)}, which does not exist")
     for path in paths:
-        for message in check(path, toc):
-            found += 1
-            print(f"{path.relative_to(root)}: {message}")
-    print(f"{len(paths)} notebooks checked, {found} findings")
-    return found
+        name = os.path.relpath(path, root)
+        try:
+            for message in check(path, toc):
+                found.append(f"{name}: {message}")
+        except Exception as error:  # whatever its damage: the other notebooks are checked too
+            found.append(f"{name}: {reason(error)}")
+    print("\n".join([*found, f"{len(paths)} notebooks checked, {len(found)} findings"]))
+    return len(found)
 
 
 def main() -> int:
@@ -220,22 +213,21 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT, help="folder with _toc.yml and book/")
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a finding may quote what cannot be printed
     root = args.root.resolve()
     paths = [p.resolve() for p in args.notebooks] or notebooks(root)
     if args.command == "check":
         return 1 if check_all(root, paths) else 0
+    store, failed = {"execute": execute, "clean": clean}[args.command], False
     for path in paths:
-        if args.command == "clean":
-            nb = normalise(nbformat.read(path, as_version=4))
-            path.write_text(dumps(nb), encoding="utf-8")
-            continue
         print(f"{path.name}: ", end="", flush=True)
         try:
-            print(execute(path), flush=True)
-        except Exception as error:  # a raising cell or a dead kernel: nothing is stored
-            print(f"FAILED, nothing stored\n{error}", file=sys.stderr)
-            return 1
-    return 0
+            print(store(path), flush=True)
+        except Exception as error:  # a raising cell, a dead kernel, a damaged file, a full disk
+            print("FAILED, nothing stored", flush=True)
+            print(f"{path.name}: {reason(error)}", file=sys.stderr)
+            failed = True
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ddpm_lite.live.controls import Choice, Panel, Slider
 from ddpm_lite.live.marks import (
     Arrows,
-    Choice,
     Curve,
     Gaussians,
     Heatmap,
     Histogram,
     Images,
-    Panel,
     Points,
     Readout,
     Rule,
-    Slider,
 )
 from ddpm_lite.live.packing import decode, frame_at, state_of
 

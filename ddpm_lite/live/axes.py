@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_lite.live.marks import Array, Mark, Panel
+from ddpm_lite.live.checks import Array, too_narrow
+from ddpm_lite.live.controls import Panel
+from ddpm_lite.live.marks import Mark
 
 
 def limits(
@@ -58,36 +60,49 @@ def _lim(
         values = np.concatenate([np.zeros(0), *(a.ravel() for a in arrays)])
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-        if high - low <= 1e-9 * abs(high):
-            low, high = low - 0.5, high + 0.5
+        if too_narrow(low, high):  # a constant
+            around = 0.5 if abs(low) < 1e6 else 0.5 * abs(low)
+            low, high = low - around, high + around
         if not tight:
             margin = 0.05 * (high - low)
             low = low if low == 0 else low - margin
             high = high + margin
-    return [float(f"{low:.6g}"), float(f"{high:.6g}")]
+    shared = math.floor(math.log10(max(abs(low), abs(high)) / (high - low)))
+    digits = 6 + max(0, shared)  # six that tell the limits apart
+    return [float(f"{low:.{digits}g}"), float(f"{high:.{digits}g}")]
 
 
 def ticks(lim: Sequence[float], log: bool = False, count: int = 5) -> list[list[Any]]:
     """About `count` round numbers within lim, as [position, text]; powers of ten if `log`."""
     low, high = lim
-    if log:
-        every = max(1, math.ceil((high - low) / count))
-        powers = range(math.floor(low), math.ceil(high) + 1)
-        digits = (1,) if high - low > 2 else (1, 2, 5)
-        decades = [
-            (p + math.log10(d), _power(p) if d == 1 else f"{d * 10.0**p:g}")
-            for p in powers
-            if p % every == 0
-            for d in digits
-        ]
-        return [[v, text] for v, text in decades if low - 1e-9 <= v <= high + 1e-9]
+    return _decades(low, high, count) if log else _steps(low, high, count)
+
+
+def _decades(low: float, high: float, count: int) -> list[list[Any]]:
+    every = max(1, math.ceil((high - low) / count))
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    digits = (1,) if high - low > 2 else (1, 2, 5)
+    decades = [(p + math.log10(d), p, d) for p in powers if p % every == 0 for d in digits]
+    return [
+        [v, _power(p) if d == 1 else f"{d * 10.0**p:g}"]
+        for v, p, d in decades
+        if low - 1e-9 <= v <= high + 1e-9
+    ]
+
+
+def _steps(low: float, high: float, count: int) -> list[list[Any]]:
     raw = (high - low) / count
     power = math.floor(math.log10(raw))
     m = min((1, 2, 2.5, 5, 10), key=lambda m: abs(math.log(m * 10.0**power / raw)))
     step, decimals = m * 10.0**power, max(0, (m == 2.5) - power)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     numbers = [round(k * step, decimals) + 0.0 for k in range(first, last + 1)]
-    return [[v, minus(f"{v:.{decimals}f}")] for v in numbers]
+    longest = max((len(f"{v:.{decimals}f}") for v in numbers), default=0)
+    if longest <= 14:
+        return [[v, minus(f"{v:.{decimals}f}")] for v in numbers]
+    most = max(abs(v) for v in numbers)
+    decimals = max(0, math.floor(math.log10(most)) - power + (m == 2.5))
+    return [[v, minus(f"{v:.{decimals}e}") if v else "0"] for v in numbers]
 
 
 def _power(p: int) -> str:

@@ -13,9 +13,11 @@ from typing import Any
 import anywidget
 import traitlets
 
-from ddpm_lite.live import palette
+from ddpm_lite.live import checks, palette
 from ddpm_lite.live.axes import minus
-from ddpm_lite.live.marks import Array, Choice, Mark, Panel, Slider
+from ddpm_lite.live.checks import Array
+from ddpm_lite.live.controls import Choice, Panel, Slider
+from ddpm_lite.live.marks import Mark
 from ddpm_lite.live.packing import frame_at
 from ddpm_lite.live.panels import pack_panel
 from ddpm_lite.live.still import still_png
@@ -55,34 +57,26 @@ class LiveFigure(anywidget.AnyWidget):
         panels: dict[str, Panel] | None = None,
         **controls: Slider | Choice,
     ) -> None:
-        if not controls:
-            raise TypeError("LiveFigure: give at least one control, such as t=Slider(range(10))")
-        for name, control in controls.items():
-            if not isinstance(control, Slider | Choice):
-                raise TypeError(
-                    f"LiveFigure: {name} must be a Slider or a Choice, got {type(control).__name__}"
-                )
+        _check_controls(controls)
+        for name, words in (("title", title), ("alt", alt)):
+            checks.text("LiveFigure", name, words)
+        panels = _checked_panels(panels)
         self._names = list(controls)
         self._grid = [_values(name, control) for name, control in controls.items()]
-        panels = panels or {"main": Panel()}
-        frames = self._frames(frame, panels)
+        pairs = list(zip(controls.items(), self._grid, strict=True))
+        start = [0 if c.start is None else _index(n, v, c.start) for (n, c), v in pairs]
         sizes = [len(values) for values in self._grid]
+        texts = [_control(name, control, values) for (name, control), values in pairs]
+        frames = self._frames(frame, panels)
         spec = {
             "title": title,
             "alt": alt,
-            "controls": [
-                _control(name, control, values)
-                for (name, control), values in zip(controls.items(), self._grid, strict=True)
-            ],
+            "controls": texts,
             "panels": [
                 pack_panel(k, panel, [f.get(k, []) for f in frames], sizes, self._where)
                 for k, panel in panels.items()
             ],
         }
-        start = [
-            0 if c.start is None else _index(name, values, c.start)
-            for (name, c), values in zip(controls.items(), self._grid, strict=True)
-        ]
         _within_budget(spec)
         super().__init__(spec=spec, pos=start)
 
@@ -97,19 +91,7 @@ class LiveFigure(anywidget.AnyWidget):
         frames: list[dict[str, list[Mark]]] = []
         for combination in itertools.product(*self._grid):
             drawn = frame(**dict(zip(self._names, combination, strict=True)))
-            if not isinstance(drawn, dict):
-                if len(panels) > 1:
-                    raise ValueError(
-                        "LiveFigure: with several panels, frame must return {panel: [marks]}"
-                    )
-                drawn = {next(iter(panels)): drawn}
-            unknown = set(drawn) - set(panels)
-            if unknown:
-                raise ValueError(
-                    f"LiveFigure: frame returned panel {sorted(unknown)[0]!r}; "
-                    f"panels are {', '.join(map(repr, panels))}"
-                )
-            frames.append({name: list(marks) for name, marks in drawn.items()})
+            frames.append(_drawn(drawn, panels))
         return frames
 
     def _where(self, i: int) -> str:
@@ -163,8 +145,7 @@ class LiveFigure(anywidget.AnyWidget):
 
     def to_html(self) -> str:
         """The figure for a static page: a still picture and the state; the script is the page's."""
-        state = json.dumps(self.state, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        state = state.replace("<", "\\u003c")
+        state = _json(self.state, sort_keys=True).replace("<", "\\u003c")
         title, alt = html.escape(self.spec["title"]), html.escape(self.spec["alt"])
         still = f"data:image/png;base64,{still_png(self.state)}"
         return (
@@ -179,24 +160,73 @@ class LiveFigure(anywidget.AnyWidget):
         return {**data, "text/plain": repr(self), "text/html": self.to_html()}, metadata
 
 
+def _check_controls(controls: dict[str, Any]) -> None:
+    if not controls:
+        raise TypeError("LiveFigure: give at least one control, such as t=Slider(range(10))")
+    for name, control in controls.items():
+        if not isinstance(control, Slider | Choice):
+            raise TypeError(
+                f"LiveFigure: {name} must be a Slider or a Choice, got {type(control).__name__}"
+            )
+
+
+def _checked_panels(panels: Any) -> dict[str, Panel]:
+    panels = {"main": Panel()} if panels is None or panels == {} else panels
+    named = isinstance(panels, dict) and all(isinstance(p, Panel) for p in panels.values())
+    if not named:
+        raise TypeError(f'LiveFigure: panels must be {{"name": Panel(...), ...}}, got {panels!r}')
+    return {checks.text("LiveFigure", "a panel's name", k): p for k, p in panels.items()}
+
+
+def _drawn(drawn: Any, panels: dict[str, Panel]) -> dict[str, list[Mark]]:
+    """What `frame` returned, as {panel: [marks]}."""
+    if not isinstance(drawn, dict):
+        if len(panels) > 1:
+            raise ValueError("LiveFigure: with several panels, frame must return {panel: [marks]}")
+        drawn = {next(iter(panels)): drawn}
+    unknown = set(drawn) - set(panels)
+    if unknown:
+        raise ValueError(
+            f"LiveFigure: frame returned panel {min(map(repr, unknown))}; "
+            f"panels are {', '.join(map(repr, panels))}"
+        )
+    listed = {}
+    for name, marks in drawn.items():
+        found = checks.items(marks)
+        if found is None or not all(isinstance(mark, Mark) for mark in found):
+            raise TypeError(
+                f"LiveFigure: frame must return a list of marks for panel {name!r}, got {marks!r}"
+            )
+        listed[name] = found
+    return listed
+
+
 def _values(name: str, control: Slider | Choice) -> list[Any]:
-    values = [v.item() if hasattr(v, "item") else v for v in control.values]
+    try:
+        values = [checks.plain(v) for v in control.values]
+        once = len(set(values)) == len(values)
+    except TypeError as error:
+        raise ValueError(
+            f"LiveFigure: the values of {name} must be a list of numbers or texts ({error})"
+        ) from None
     if not values:
         raise ValueError(f"LiveFigure: {name} has no values")
-    if isinstance(control, Slider) and not all(isinstance(v, int | float) for v in values):
+    if isinstance(control, Slider) and not all(
+        isinstance(v, int | float) and not math.isnan(v) for v in values
+    ):
         raise ValueError(f"LiveFigure: the values of slider {name} must be numbers; use a Choice")
-    if len(set(values)) < len(values):
+    if not once:
         raise ValueError(f"LiveFigure: {name} has a value twice")
     return values
 
 
 def _index(name: str, values: Sequence[Any], value: Any) -> int:
+    value = checks.plain(value)
     for i, v in enumerate(values):
-        if v == value or (
-            isinstance(v, float)
-            and isinstance(value, int | float)
-            and math.isclose(v, value, rel_tol=1e-9, abs_tol=1e-12)
-        ):
+        same = v == value
+        if isinstance(v, float) and isinstance(value, int | float):
+            same = same or math.isclose(v, value, rel_tol=1e-9, abs_tol=1e-12)
+        if same is True:  # an array is no value, and compares as one
             return i
     shown = ", ".join(map(repr, values if len(values) < 12 else [*values[:5], "...", values[-1]]))
     raise ValueError(f"{name}={value!r} is not a value of the control; it has {shown}")
@@ -205,16 +235,26 @@ def _index(name: str, values: Sequence[Any], value: Any) -> int:
 def _control(name: str, control: Slider | Choice, values: Sequence[Any]) -> dict[str, Any]:
     plain = {"name": name, "label": control.label or name, "kind": control.kind}
     if isinstance(control, Choice):
-        return plain | {"values": [str(v) for v in values]}
+        return plain | {"values": [checks.text("Choice", "a value", str(v)) for v in values]}
     style = control.format
-    text = [minus(format(v, style or ("d" if isinstance(v, int) else ".4g"))) for v in values]
+    try:
+        text = [minus(format(v, style or ("d" if isinstance(v, int) else ".4g"))) for v in values]
+    except ValueError as error:
+        raise ValueError(
+            f"LiveFigure: format {style!r} does not fit the values of slider {name} ({error})"
+        ) from None
     play = {"play": control.play, "seconds": control.seconds} if control.play else {}
     return plain | {"values": text, "unit": control.unit} | play
 
 
+def _json(data: Any, **options: Any) -> str:
+    """JSON as a browser reads it: a NaN would stop the script of the whole page."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False, **options)
+
+
 def _within_budget(spec: dict[str, Any]) -> None:
     """Raise ValueError, naming the heaviest fields, if the figure is too big for a page."""
-    size = len(json.dumps(spec, separators=(",", ":"), ensure_ascii=False).encode())
+    size = len(_json(spec).encode())
     if size <= BUDGET - STILL:
         return
     heavy = sorted(

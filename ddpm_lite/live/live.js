@@ -43,7 +43,7 @@ function write(parent, text) {
 
 function decode(field, sizes) {
   const bytes = Uint8Array.from(atob(field.data), (c) => c.charCodeAt(0));
-  const codes = { 8: Uint8Array, 16: Uint16Array, 32: Float32Array }[field.bits];
+  const codes = { 8: Uint8Array, 16: Uint16Array, 32: Float32Array, 64: Float64Array }[field.bits];
   return {
     ...field,
     codes: new codes(bytes.buffer),
@@ -57,13 +57,22 @@ function decode(field, sizes) {
 function numbers(field, pos, next, part) {
   const { codes, n, lo, hi, top, bits } = field;
   const offset = (p) => n * field.axes.reduce((o, a, i) => o * field.sizes[i] + p[a], 0);
-  const value = (c) => (bits === 32 ? c : c > top ? NaN : lo + (c * (hi - lo)) / top);
+  const value = (c) => (bits >= 32 ? c : c > top ? NaN : lo + (c * (hi - lo)) / top);
   const a = offset(pos), b = part ? offset(next) : a, out = new Float64Array(n);
   for (let i = 0; i < n; i++) {
     out[i] = value(codes[a + i]);
     if (b !== a) out[i] += part * (value(codes[b + i]) - out[i]);
   }
   return out;
+}
+
+// A function from a mark and a position (or the way to the next one) to its numbers by field.
+function decoded(spec) {
+  const sizes = spec.controls.map((c) => c.values.length);
+  const each = (fields, f) => Object.fromEntries(Object.entries(fields).map(([k, v]) => [k, f(v)]));
+  const marks = spec.panels.flatMap((p) => p.marks);
+  const stored = new Map(marks.map((m) => [m, each(m.fields, (packed) => decode(packed, sizes))]));
+  return (mark, ...where) => each(stored.get(mark), (field) => numbers(field, ...where));
 }
 
 // ---- from numbers to SVG paths; s has the scales X, Y and the panel's limits ------------------
@@ -118,9 +127,14 @@ const PATHS = { // mark kind -> { line: d, area: d }
     return { line: line(xs, ys, s), area: mark.fill ? area(xs, ys, s) : "" };
   },
   histogram(mark, v, s) {
-    let d = `M${s.X(v.edges[0])} ${s.Y(0)}`;
-    v.heights.forEach((h, i) => { d += `V${s.Y(h)}H${s.X(v.edges[i + 1])}`; });
-    return { line: d + `V${s.Y(0)}`, area: d + `V${s.Y(0)}Z` };
+    let d = "", down = ""; // NaN leaves a gap
+    v.heights.forEach((h, i) => {
+      const bar = Number.isNaN(h) ? "" : `V${s.Y(h)}H${s.X(v.edges[i + 1])}`;
+      if (bar && !down) d += `M${s.X(v.edges[i])} ${s.Y(0)}`;
+      d += bar || down;
+      down = bar && `V${s.Y(0)}`;
+    });
+    return { line: d + down, area: d + down };
   },
   points(mark, v, s) {
     let d = "";
@@ -164,8 +178,8 @@ function paintImages(mark, v, canvas) {
   const [rows, columns, h, w] = mark.fields.pixels.shape, gap = mark.gap;
   paint(canvas, columns * (w + gap) - gap, rows * (h + gap) - gap, (x, y) => {
     const i = x % (w + gap), j = y % (h + gap), c = (x - i) / (w + gap), r = (y - j) / (h + gap);
-    if (i >= w || j >= h) return null;
-    const value = v.pixels[((r * columns + c) * h + j) * w + i];
+    const value = i < w && j < h ? v.pixels[((r * columns + c) * h + j) * w + i] : NaN;
+    if (Number.isNaN(value)) return null;
     const grey = Math.round((255 * (value - mark.vmin)) / (mark.vmax - mark.vmin));
     return [grey, grey, grey];
   });
@@ -241,9 +255,19 @@ function imagePanel(box, panel, mark, name) {
 
 const widest = (ticks) => Math.max(1, ...ticks.map(([, text]) => text.length));
 
+// Where a number is on the plot, in pixels. What is far outside stays where a browser can draw it.
+function scales(panel) {
+  const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim;
+  const at = (pixels) => Math.min(Math.max(pixels, -1e5), 1e5).toFixed(2);
+  return {
+    xlim: panel.xlim,
+    X(x) { return at(((x - x0) / (x1 - x0)) * this.w); },
+    Y(y) { return at((1 - (y - y0) / (y1 - y0)) * this.h); },
+  };
+}
+
 function plotPanel(root, box, panel, marks, name) {
-  const plot = add(box, "div", { class: "lf-plot" });
-  const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim, s = { xlim: panel.xlim };
+  const plot = add(box, "div", { class: "lf-plot" }), s = scales(panel);
   const under = add(plot, "div", { class: "lf-under" });
   const mapped = marks.some((m) => m.kind === "heatmap") ? " lf-mapped" : "";
   const svg = add(plot, "svg", { class: "lf-svg" + mapped, role: "img", "aria-label": name });
@@ -255,42 +279,6 @@ function plotPanel(root, box, panel, marks, name) {
     const area = filled(mark) ? add(g, "path", { class: "lf-area" }) : null;
     return { mark, area, path: stroke(add(g, "path"), mark) };
   });
-  s.X = (x) => (((x - x0) / (x1 - x0)) * s.w).toFixed(2);
-  s.Y = (y) => Math.min(Math.max((1 - (y - y0) / (y1 - y0)) * s.h, -1e4), 1e4).toFixed(2);
-
-  function layout() { // margins, size and axes for the width there is, in pixels
-    const left = 12 + 7 * widest(panel.yticks), right = 14;
-    const top = panel.ylabel ? 30 : 10, bottom = panel.xlabel ? 42 : 24;
-    s.w = Math.max(60, box.clientWidth - left - right);
-    s.h = panel.equal ? (s.w * (y1 - y0)) / (x1 - x0) : panel.height - top - bottom;
-    if (panel.equal && s.h > panel.height) {
-      s.w *= panel.height / s.h;
-      s.h = panel.height;
-    }
-    const height = s.h + top + bottom, W = s.w + left + right;
-    set(svg, { viewBox: `0 0 ${W} ${height}` });
-    set(inner, { x: left, y: top, width: s.w, height: s.h });
-    place(under, left, top, s.w, s.h, W, height);
-    plot.style.maxWidth = panel.equal ? `${W}px` : "";
-    axes.replaceChildren();
-    const room = Math.max(1, Math.floor(s.w / (16 + 8 * widest(panel.xticks))));
-    const every = Math.ceil(panel.xticks.length / room); // label every tick, or each second, ...
-    panel.yticks.forEach(([v, text]) => {
-      const y = top + +s.Y(v);
-      add(axes, "path", { class: "lf-grid", d: `M${left} ${y}h${s.w}` });
-      add(axes, "text", { x: left - 7, y: y + 4, "text-anchor": "end" }, text);
-    });
-    panel.xticks.forEach(([v, text], i) => {
-      if (i % every) return;
-      const x = left + +s.X(v);
-      add(axes, "path", { class: "lf-tick", d: `M${x} ${top + s.h}v4` });
-      add(axes, "text", { x, y: top + s.h + 18, "text-anchor": "middle" }, text);
-    });
-    add(axes, "path", { class: "lf-base", d: `M${left} ${top + s.h}h${s.w}` });
-    const middle = { class: "lf-name", x: left + s.w / 2, y: height - 7, "text-anchor": "middle" };
-    write(add(axes, "text", middle), panel.xlabel);
-    write(add(axes, "text", { class: "lf-name", x: 2, y: 13 }), panel.ylabel);
-  }
 
   function draw(value) {
     for (const { mark, canvas, area, path } of drawn) {
@@ -304,7 +292,50 @@ function plotPanel(root, box, panel, marks, name) {
       if (area) set(area, { d: d.area });
     }
   }
+
+  function layout() { // margins and size for the width there is, in pixels
+    const left = 12 + 7 * widest(panel.yticks), right = 14;
+    const top = panel.ylabel ? 30 : 10, bottom = panel.xlabel ? 42 : 24;
+    fit(s, panel, box.clientWidth - left - right, top + bottom);
+    const height = s.h + top + bottom, W = s.w + left + right;
+    set(svg, { viewBox: `0 0 ${W} ${height}` });
+    set(inner, { x: left, y: top, width: s.w, height: s.h });
+    place(under, left, top, s.w, s.h, W, height);
+    plot.style.maxWidth = panel.equal ? `${W}px` : "";
+    drawAxes(axes, panel, s, left, top, height);
+  }
   return { draw, layout };
+}
+
+function fit(s, panel, width, margins) { // the size of the plot within its axes
+  const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim;
+  s.w = Math.max(60, width);
+  s.h = panel.equal ? (s.w * (y1 - y0)) / (x1 - x0) : panel.height - margins;
+  if (panel.equal && s.h > panel.height) {
+    s.w *= panel.height / s.h;
+    s.h = panel.height;
+  }
+}
+
+function drawAxes(axes, panel, s, left, top, height) {
+  axes.replaceChildren();
+  const room = Math.max(1, Math.floor(s.w / (16 + 8 * widest(panel.xticks))));
+  const every = Math.ceil(panel.xticks.length / room); // label every tick, or each second, ...
+  panel.yticks.forEach(([v, text]) => {
+    const y = top + +s.Y(v);
+    add(axes, "path", { class: "lf-grid", d: `M${left} ${y}h${s.w}` });
+    add(axes, "text", { x: left - 7, y: y + 4, "text-anchor": "end" }, text);
+  });
+  panel.xticks.forEach(([v, text], i) => {
+    if (i % every) return;
+    const x = left + +s.X(v);
+    add(axes, "path", { class: "lf-tick", d: `M${x} ${top + s.h}v4` });
+    add(axes, "text", { x, y: top + s.h + 18, "text-anchor": "middle" }, text);
+  });
+  add(axes, "path", { class: "lf-base", d: `M${left} ${top + s.h}h${s.w}` });
+  const middle = { class: "lf-name", x: left + s.w / 2, y: height - 7, "text-anchor": "middle" };
+  write(add(axes, "text", middle), panel.xlabel);
+  write(add(axes, "text", { class: "lf-name", x: 2, y: 13 }), panel.ylabel);
 }
 
 // ---- readouts and controls -------------------------------------------------------------------
@@ -349,13 +380,32 @@ function makeControl(parent, control, k, { move, toggle }) {
   };
 }
 
+// The motion of a playing slider: for each moment the position it has reached, the part of the way
+// to the next one (null: stay on stored frames), and whether it has come to its end.
+function motion(at, last, { play, seconds }) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // few, slow, plain steps
+  const jump = calm ? Math.max(1, Math.round(last / 12)) : 1;
+  const rate = calm ? jump / 700 : last / (1000 * seconds); // positions a millisecond
+  let direction = 1, then = null;
+  if (at === last && play === "bounce") direction = -1;
+  else if (at === last) at = 0;
+  return (now) => {
+    at = Math.min(Math.max(at + direction * rate * (now - (then ?? now)), 0), last);
+    then = now;
+    const end = at === (direction > 0 ? last : 0), p = end ? at : Math.floor(at / jump) * jump;
+    if (end) direction = -direction;
+    return { p, part: calm || end ? null : at - p, over: end && play !== "bounce" };
+  };
+}
+
 // Moves controls: by hand, or by itself from frame to frame, with fractions of the way between two.
 function player(model, controls, draw, announce) {
   let active = -1, stop = null, tween = null;
-  const put = (k, p) => {
-    model.set("pos", model.get("pos").map((q, i) => (i === k ? p : q)));
+  const moved = (k, p) => model.get("pos").map((q, i) => (i === k ? p : q));
+  function put(k, p) {
+    model.set("pos", moved(k, p));
     model.save_changes();
-  };
+  }
   function move(k, p) {
     if (active === k) stop();
     if (model.get("pos")[k] !== p) put(k, p);
@@ -363,15 +413,11 @@ function player(model, controls, draw, announce) {
   function toggle(k) {
     const mine = active === k;
     stop?.();
-    if (!mine) start(k, controls[k].values.length - 1, controls[k]);
+    if (!mine) start(k);
   }
-  function start(k, last, { play, seconds }) {
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // few, slow, plain steps
-    const jump = calm ? Math.max(1, Math.round(last / 12)) : 1;
-    const rate = calm ? jump / 700 : last / (1000 * seconds); // positions a millisecond
-    let at = model.get("pos")[k], direction = 1, then = null, id = 0;
-    if (at === last && play === "bounce") direction = -1;
-    else if (at === last) at = 0;
+  function start(k) {
+    const reached = motion(model.get("pos")[k], controls[k].values.length - 1, controls[k]);
+    let id = 0;
     active = k;
     stop = () => {
       cancelAnimationFrame(id);
@@ -380,16 +426,12 @@ function player(model, controls, draw, announce) {
       draw();
     };
     const step = (now) => {
-      at = Math.min(Math.max(at + direction * rate * (now - (then ?? now)), 0), last);
-      then = now;
-      const end = at === (direction > 0 ? last : 0), p = end ? at : Math.floor(at / jump) * jump;
-      const next = model.get("pos").map((q, i) => (i === k ? p + 1 : q));
-      tween = calm || end ? null : { next, part: at - p };
+      const { p, part, over } = reached(now);
+      tween = part === null ? null : { next: moved(k, p + 1), part };
       if (model.get("pos")[k] !== p) put(k, p);
       else if (tween) draw();
-      if (end && play !== "bounce") return stop();
-      if (end) direction = -direction;
-      id = requestAnimationFrame(step);
+      if (over) stop?.();
+      else if (stop) id = requestAnimationFrame(step);
     };
     announce(true);
     draw();
@@ -400,65 +442,83 @@ function player(model, controls, draw, announce) {
 
 // ---- the figure ------------------------------------------------------------------------------
 
-function render({ model, el }) {
-  const spec = model.get("spec"), sizes = spec.controls.map((c) => c.values.length);
-  const fields = new Map(spec.panels.flatMap((p) => p.marks).map((m) => [m,
-    Object.fromEntries(Object.entries(m.fields).map(([name, f]) => [name, decode(f, sizes)]))]));
+function makeReadouts(root, spec) {
+  const marks = spec.panels.flatMap((p) => p.marks).filter((m) => m.kind === "readout");
+  const words = marks.length ? add(root, "div", { class: "lf-readouts" }) : null;
+  return marks.map((mark) => {
+    const item = add(words, "span", { class: "lf-readout" });
+    write(add(item, "span"), mark.label);
+    return { mark, output: add(item, "output") };
+  });
+}
+
+// Calls resized and redraw when the size or the theme of the page changes; returns how to end that.
+function watch(boxes, resized, redraw) {
+  const size = new ResizeObserver(resized), theme = new MutationObserver(redraw);
+  for (const box of boxes) size.observe(box);
+  theme.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  theme.observe(document.body, { attributeFilter: ["data-jp-theme-light", "class"] });
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", redraw);
+  return () => {
+    system.removeEventListener("change", redraw);
+    size.disconnect();
+    theme.disconnect();
+  };
+}
+
+function makeRoot(el, spec) {
   const root = add(el, "div", {
     class: "lf mathjax_ignore", role: "group", "aria-label": spec.title, "data-lm-suppress-shortcuts": "true",
   });
   root.addEventListener("keydown", (e) => e.stopPropagation()); // JupyterLab would eat the arrow keys
   write(add(root, "div", { class: "lf-title", "aria-hidden": "true" }), spec.title);
   add(root, "p", { class: "lf-alt" }, spec.alt);
-  const row = add(root, "div", { class: "lf-panels" });
-  const panels = spec.panels.map((p) => makePanel(root, row, p, spec.title));
-  const marks = spec.panels.flatMap((p) => p.marks).filter((m) => m.kind === "readout");
-  const words = marks.length ? add(root, "div", { class: "lf-readouts" }) : null;
-  const readouts = marks.map((mark) => {
-    const item = add(words, "span", { class: "lf-readout" });
-    write(add(item, "span"), mark.label);
-    return { mark, output: add(item, "output") };
-  });
+  return root;
+}
 
-  const strip = add(root, "div", { class: "lf-controls" });
-  const run = player(model, spec.controls, () => draw(), (playing) => {
+// drawn() is called after every layout that was drawn; failed(error) when the figure cannot be.
+function render({ model, el, drawn = () => {}, failed = (error) => { throw error; } }) {
+  const spec = model.get("spec"), at = decoded(spec);
+  const root = makeRoot(el, spec), row = add(root, "div", { class: "lf-panels" });
+  const panels = spec.panels.map((p) => makePanel(root, row, p, spec.title));
+  const readouts = makeReadouts(root, spec), strip = add(root, "div", { class: "lf-controls" });
+  const run = player(model, spec.controls, () => redraw(), (playing) => {
     for (const { output } of readouts) set(output, { "aria-live": playing ? "off" : "polite" });
   });
   const controls = spec.controls.map((c, k) => makeControl(strip, c, k, run));
 
   function draw() {
     const pos = model.get("pos"), { next, part } = run.between() ?? {};
-    const value = (mark) => Object.fromEntries(Object.entries(fields.get(mark)).map(
-      ([name, f]) => [name, numbers(f, pos, next, part)]));
+    const value = (mark) => at(mark, pos, next, part);
     controls.forEach((c, k) => c.show(pos[k], run.playing(k)));
     for (const p of panels) p.draw(value);
     for (const { mark, output } of readouts) output.textContent = readable(value(mark).value[0], mark.digits);
   }
 
-  let widths = "";
-  const resized = () => {
+  let widths = "", ended = false;
+  const guarded = (f) => () => {
+    try { if (!ended) f(); } catch (error) { end(); failed(error); }
+  };
+  const redraw = guarded(() => widths && draw());
+  const resized = guarded(() => {
     const now = [...row.children].map((panel) => panel.clientWidth).join();
     if (!root.clientWidth || now === widths) return; // hidden, or nothing new
     widths = now;
     for (const p of panels) p.layout();
     draw();
-  };
-  const redraw = () => widths && draw();
-  const sizeWatch = new ResizeObserver(resized), themeWatch = new MutationObserver(redraw);
-  for (const box of [root, ...row.children]) sizeWatch.observe(box);
-  themeWatch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  themeWatch.observe(document.body, { attributeFilter: ["data-jp-theme-light", "class"] });
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", redraw);
-  model.on("change:pos", redraw);
-  resized();
-  return () => {
+    drawn();
+  });
+  const unwatch = watch([root, ...row.children], resized, redraw);
+  function end() {
+    ended = true;
     run.stop();
     model.off("change:pos", redraw);
-    system.removeEventListener("change", redraw);
-    sizeWatch.disconnect();
-    themeWatch.disconnect();
-  };
+    unwatch();
+  }
+  model.on("change:pos", redraw);
+  resized();
+  return end;
 }
 
 export default { render };

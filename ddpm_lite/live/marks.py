@@ -1,8 +1,7 @@
-"""What a live figure can draw: controls, panels and marks.
+"""What a live figure can draw: its marks.
 
 A mark holds numbers (arrays, which may differ from frame to frame) and fixed text and style. In
-labels, "_" lowers the letter or the {...} after it: "q(x_t | x_{t−1})". Every array is checked
-here, where the author's own line stands in the traceback.
+labels, "_" lowers the letter or the {...} after it: "q(x_t | x_{t−1})". Arrays are copied.
 """
 
 from __future__ import annotations
@@ -12,74 +11,10 @@ from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ddpm_lite.live.palette import PALETTE
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Slider:
-    """A range input over a list of numbers.
-
-    values: the numbers, in the order of the track. start: one of them (default: the first).
-    format: a format such as ".3f" for the number shown. play: True adds a button that runs to
-    the end; "bounce" runs there and back until paused. seconds: the time of one run.
-    """
-
-    values: Sequence[float]
-    label: str = ""
-    unit: str = ""
-    start: float | None = None
-    play: bool | str = False
-    format: str = ""
-    seconds: float = 6.0
-    kind: ClassVar[str] = "slider"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A drop-down list. values: strings or numbers; start: one of them (default: the first)."""
-
-    values: Sequence[Any]
-    label: str = ""
-    start: Any = None
-    kind: ClassVar[str] = "choice"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One plot of a figure.
-
-    xlim, ylim: the range shown (default: that of the marks over all frames). width: relative
-    width. height: in pixels on a wide page. equal: one unit of x is as long as one of y.
-    xscale, yscale: "linear" or "log" (curves, points and rules only).
-    """
-
-    xlabel: str = ""
-    ylabel: str = ""
-    xlim: tuple[float, float] | None = None
-    ylim: tuple[float, float] | None = None
-    width: float = 1.0
-    height: int = 260
-    title: str = ""
-    equal: bool = False
-    xscale: str = "linear"
-    yscale: str = "linear"
-
-    def __post_init__(self) -> None:
-        for name in ("xscale", "yscale"):
-            if getattr(self, name) not in ("linear", "log"):
-                raise ValueError(
-                    f'Panel: {name} must be "linear" or "log", got {getattr(self, name)!r}'
-                )
-        for name in ("xlim", "ylim"):
-            lim = getattr(self, name)
-            if lim is not None and not (len(lim) == 2 and lim[0] < lim[1]):
-                raise ValueError(f"Panel: {name} must be (low, high) with low < high, got {lim!r}")
-            if lim is not None and lim[0] <= 0 and getattr(self, f"{name[0]}scale") == "log":
-                raise ValueError(f"Panel: {name} must be positive on a log scale, got {lim!r}")
+from ddpm_lite.live import checks
+from ddpm_lite.live.checks import Array
 
 
 class Mark:
@@ -98,15 +33,7 @@ class Mark:
         return {name: value for name, value in vars(self).items() if name not in self.stored}
 
     def _array(self, name: str, *ndims: int) -> Array:
-        try:
-            value = np.asarray(getattr(self, name), dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{type(self).__name__}: {name} must be numbers ({error})") from None
-        if value.ndim not in ndims:
-            wanted = " or ".join(str(n) for n in ndims)
-            raise ValueError(
-                f"{type(self).__name__}: {name} must have {wanted} axes, got shape {value.shape}"
-            )
+        value = checks.numbers(type(self).__name__, name, getattr(self, name), *ndims)
         setattr(self, name, value)
         return value
 
@@ -114,13 +41,6 @@ class Mark:
         shapes = {name: getattr(self, name).shape for name in names}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"{type(self).__name__}: shapes must be equal, got {shapes}")
-
-    def _role(self) -> None:
-        role = getattr(self, "role", "data")
-        if role not in PALETTE:
-            raise ValueError(
-                f"{type(self).__name__}: role must be one of {', '.join(PALETTE)}, got {role!r}"
-            )
 
 
 @dataclass
@@ -142,7 +62,7 @@ class Curve(Mark):
     stored: ClassVar[dict[str, int]] = {"x": 16, "y": 16}
 
     def __post_init__(self) -> None:
-        self._role()
+        checks.fields(self)
         x, y = self._array("x", 1), self._array("y", 1, 2)
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(f"Curve: y must be [{len(x)}] or [k, {len(x)}] as x, got {y.shape}")
@@ -167,10 +87,9 @@ class Gaussians(Mark):
     stored: ClassVar[dict[str, int]] = {"weights": 32, "means": 32, "stds": 32}
 
     def __post_init__(self) -> None:
-        self._role()
+        checks.fields(self)
         for name in self.stored:
-            setattr(self, name, np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)))
-            self._array(name, 1)
+            setattr(self, name, np.atleast_1d(self._array(name, 0, 1)))
         self._same("weights", "means", "stds")
         if not np.all(np.asarray(self.stds) >= 0):
             raise ValueError(f"Gaussians: stds must be at least 0, got {self.stds!r}")
@@ -188,13 +107,15 @@ class Histogram(Mark):
     stored: ClassVar[dict[str, int]] = {"edges": 16, "heights": 16}
 
     def __post_init__(self) -> None:
-        self._role()
+        checks.fields(self)
         edges, heights = self._array("edges", 1), self._array("heights", 1)
         if len(edges) != len(heights) + 1:
             raise ValueError(
                 f"Histogram: edges must be one more than heights, got {len(edges)} and "
                 f"{len(heights)} (np.histogram returns heights, edges)"
             )
+        if np.isnan(edges).any() or np.any(np.diff(edges) < 0):
+            raise ValueError("Histogram: edges must rise (NaN heights leave a gap)")
 
 
 @dataclass
@@ -210,10 +131,10 @@ class Points(Mark):
     stored: ClassVar[dict[str, int]] = {"x": 16, "y": 16}
 
     def __post_init__(self) -> None:
-        self._role()
+        checks.fields(self)
         x, y = self._array("x", 0, 1), self._array("y", 0, 1)
         if x.ndim != y.ndim or x.ndim == 0:
-            n = max(x.size, y.size)
+            n = x.size if x.ndim else y.size
             self.x, self.y = (np.broadcast_to(v, n) if v.ndim == 0 else v for v in (x, y))
         self._same("x", "y")
 
@@ -236,18 +157,18 @@ class Images(Mark):
     stored: ClassVar[dict[str, int]] = {"pixels": 8}
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         pixels = self._array("pixels", 2, 4)
         if pixels.ndim == 2:
             self.pixels = pixels = pixels[None, None]
+        if not pixels.size:
+            raise ValueError(f"Images: pixels are none, got shape {pixels.shape}")
         for name, n, what in (("captions", 1, "columns"), ("rows", 0, "rows")):
-            texts = getattr(self, name)
-            if texts is not None:
-                setattr(self, name, [str(text) for text in texts])
-                if len(texts) != pixels.shape[n]:
-                    raise ValueError(
-                        f"Images: {name} must be {pixels.shape[n]} texts, one for each of the "
-                        f"{what}, got {len(texts)}"
-                    )
+            if getattr(self, name) is not None:
+                count = pixels.shape[n]
+                texts = checks.texts("Images", name, getattr(self, name), count, what)
+                setattr(self, name, texts)
+        _rising_range(self)
 
 
 @dataclass
@@ -268,17 +189,25 @@ class Heatmap(Mark):
     stored: ClassVar[dict[str, int]] = {"z": 8, "x": 32, "y": 32}
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         z = self._array("z", 2)
         for name, n in (("x", z.shape[1]), ("y", z.shape[0])):
             centres = self._array(name, 1)
             steps = np.diff(centres)
-            if len(centres) != n or n < 2 or not np.allclose(steps, steps[0]) or steps[0] <= 0:
+            even = len(centres) == n > 1 and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+            if not even or steps[0] <= 0:
                 raise ValueError(
                     f"Heatmap: {name} must be {n} evenly spaced, rising cell centres for z of "
                     f"shape {z.shape}, got {len(centres)} numbers"
                 )
-        if not self.vmin < self.vmax:
-            raise ValueError(f"Heatmap: vmin must be below vmax, got {self.vmin} and {self.vmax}")
+        _rising_range(self)
+
+
+def _rising_range(mark: Images | Heatmap) -> None:
+    if not mark.vmin < mark.vmax:
+        raise ValueError(
+            f"{type(mark).__name__}: vmin must be below vmax, got {mark.vmin} and {mark.vmax}"
+        )
 
 
 @dataclass
@@ -295,9 +224,9 @@ class Arrows(Mark):
     stored: ClassVar[dict[str, int]] = {"x": 16, "y": 16, "dx": 16, "dy": 16}
 
     def __post_init__(self) -> None:
-        self._role()
+        checks.fields(self)
         for name in self.stored:
-            setattr(self, name, np.ravel(np.asarray(getattr(self, name), dtype=np.float64)))
+            setattr(self, name, np.ravel(self._array(name)))
         self._same("x", "y", "dx", "dy")
 
 
@@ -316,12 +245,12 @@ class Rule(Mark):
     stored: ClassVar[dict[str, int]] = {"at": 32}
 
     def __post_init__(self, x: ArrayLike | None, y: ArrayLike | None) -> None:
-        self._role()
+        checks.fields(self)
         if (x is None) == (y is None):
             raise ValueError("Rule: give x (a vertical line) or y (a horizontal one), not both")
-        self.vertical = y is None
-        self.at = np.atleast_1d(np.asarray(x if self.vertical else y, dtype=np.float64))
-        self._array("at", 1)
+        name, at = ("y", y) if x is None else ("x", x)
+        self.vertical = name == "x"
+        self.at = np.atleast_1d(checks.numbers("Rule", name, at, 0, 1))
 
 
 @dataclass
@@ -335,7 +264,8 @@ class Readout(Mark):
     stored: ClassVar[dict[str, int]] = {"value": 32}
 
     def __post_init__(self) -> None:
-        self.value = np.asarray(self.value, dtype=np.float64)
-        if self.value.size != 1:
-            raise ValueError(f"Readout: value must be one number, got shape {self.value.shape}")
-        self.value = self.value.reshape(1)
+        checks.fields(self)
+        value = self._array("value")
+        if value.size != 1:
+            raise ValueError(f"Readout: value must be one number, got shape {value.shape}")
+        self.value = value.reshape(1)

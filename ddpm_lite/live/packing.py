@@ -2,7 +2,7 @@
 
 A field (say the y of a curve) is one array over all frames. The controls along which it never
 changes are dropped; the rest is quantised to 8 or 16 bits against [lo, hi] (the highest code
-means NaN), or kept as float32, and written in base64. `decode` is the way back.
+means NaN), or kept as float32 or float64, and written in base64. `decode` is the way back.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_lite.live.marks import Array
+from ddpm_lite.live.checks import Array, too_narrow
 
-_DTYPES = {8: "<u1", 16: "<u2", 32: "<f4"}
+_DTYPES = {8: "<u1", 16: "<u2", 32: "<f4", 64: "<f8"}
 
 
 def pack_field(
-    values: Array, sizes: Sequence[int], bits: int, span: tuple[float, float] | None = None
+    values: Array,
+    sizes: Sequence[int],
+    bits: int,
+    span: tuple[float, float] | None = None,
+    scale: float = 0.0,
 ) -> dict[str, Any]:
     """One field over all frames, [F, *shape] with F the product of `sizes`, as JSON.
 
     span: the range [lo, hi] of the codes (default: that of the finite values); numbers beyond it
-    are clipped.
+    are clipped. scale: how long the axis is on which they are drawn: what is rounding noise there
+    is stored as a constant.
     """
     packed: dict[str, Any] = {"bits": bits, "shape": list(values.shape[1:])}
-    if bits == 32:
-        codes: NDArray[Any] = values.astype("<f4")
+    if bits >= 32:
+        codes: NDArray[Any] = values.astype(_DTYPES[bits])
     else:
-        lo, hi = span or _span(values)
+        lo, hi = span or _span(values, scale)
         top = 2**bits - 2
         with np.errstate(invalid="ignore"):
             scaled = np.rint((values - lo) * (top / (hi - lo)))
@@ -45,7 +50,7 @@ def pack_field(
     for axis in reversed(range(len(sizes))):
         first = codes.take([0], axis)
         if codes.shape[axis] == 1 or np.array_equal(
-            codes, np.broadcast_to(first, codes.shape), equal_nan=bits == 32
+            codes, np.broadcast_to(first, codes.shape), equal_nan=bits >= 32
         ):
             codes = first.squeeze(axis)
             axes.remove(axis)
@@ -53,16 +58,16 @@ def pack_field(
     return packed | {"axes": axes, "data": data}
 
 
-def _span(values: Array) -> tuple[float, float]:
+def _span(values: Array, scale: float) -> tuple[float, float]:
     """[lo, hi] of the finite values, rounded so that noise in the last bit changes no text."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
-    span = high - low
-    if span <= 1e-9 * max(abs(low), abs(high)) + 1e-12:  # a constant
-        return float(f"{low:.9g}"), float(f"{low:.9g}") + 1.0
-    digits = 5 - math.floor(math.log10(span))
+    if too_narrow(low, high, scale):  # a constant
+        low = float(f"{low:.{9 if abs(low) <= 1e4 * scale or not scale else 15}g}")
+        return low, low + (1.0 if abs(low) < 1e9 else abs(low))
+    digits = 5 - math.floor(math.log10(high - low))
     return round(low, digits) + 0.0, round(high, digits) + 0.0
 
 
@@ -71,7 +76,7 @@ def unpack_field(packed: dict[str, Any], sizes: Sequence[int]) -> Array:
     codes = np.frombuffer(base64.b64decode(packed["data"]), dtype=_DTYPES[packed["bits"]])
     codes = codes.reshape(*(sizes[a] for a in packed["axes"]), *packed["shape"])
     values = codes.astype(np.float64)
-    if packed["bits"] == 32:
+    if packed["bits"] >= 32:
         return values
     top = 2 ** packed["bits"] - 2
     scaled = packed["lo"] + values * ((packed["hi"] - packed["lo"]) / top)

@@ -8,21 +8,15 @@ from typing import Any
 import numpy as np
 
 from ddpm_lite.live.axes import limits, ticks
-from ddpm_lite.live.marks import (
-    Array,
-    Curve,
-    Gaussians,
-    Heatmap,
-    Images,
-    Mark,
-    Panel,
-    Points,
-    Readout,
-    Rule,
-)
+from ddpm_lite.live.checks import Array
+from ddpm_lite.live.controls import Panel
+from ddpm_lite.live.marks import Curve, Gaussians, Heatmap, Images, Mark, Points, Readout, Rule
 from ddpm_lite.live.packing import pack_field
+from ddpm_lite.live.still import readable
 
 _ON_LOG = (Curve, Points, Rule, Readout)  # what a panel with a log scale can hold
+_FINE = 4096  # a panel's range is told apart in so many steps at least: a fifth of a pixel
+_AXIS = {"x": 0, "edges": 0, "dx": 0, "means": 0, "y": 1, "heights": 1, "dy": 1}  # of each field
 
 
 def pack_panel(
@@ -37,18 +31,11 @@ def pack_panel(
     Raises ValueError where marks, shapes or texts of a frame are not those of the first one.
     """
     first = frames[0]
-    kinds = [type(mark).__name__ for mark in first]
-    for i, marks in enumerate(frames):
-        if [type(mark).__name__ for mark in marks] != kinds:
-            raise ValueError(
-                f"panel {name!r}: every frame must have the same marks in the same order; the "
-                f"first has {kinds}, {where(i)} has {[type(m).__name__ for m in marks]} "
-                "(draw NaN to hide a mark)"
-            )
+    _check_kinds(name, frames, where)
     _check_together(name, panel, first)
     stacks = []
     for j, column in enumerate(zip(*frames, strict=True)):
-        text = f"panel {name!r}, mark {j} ({kinds[j]})"
+        text = f"panel {name!r}, mark {j} ({type(first[j]).__name__})"
         _check_style(column, text, where)
         stacks.append({f: _stack(column, f, panel, text, where) for f in column[0].stored})
     xlim, ylim = limits(panel, first, stacks)
@@ -69,14 +56,60 @@ def pack_panel(
                 "kind": mark.kind,
                 **{k: v for k, v in mark.style().items() if v is not None},
                 "dash": _dash(first, mark),
-                "fields": {
-                    field: pack_field(values, sizes, mark.stored[field], _range(mark, field))
-                    for field, values in stack.items()
-                },
+                "fields": {f: _pack(mark, f, v, sizes, (xlim, ylim)) for f, v in stack.items()},
             }
             for mark, stack in zip(first, stacks, strict=True)
         ],
     }
+
+
+def _pack(
+    mark: Mark, field: str, values: Array, sizes: Sequence[int], lims: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    """One field of one mark, in as many bits as its axis asks for."""
+    bits = mark.stored[field]
+    if isinstance(mark, Images | Heatmap) and field in ("pixels", "z"):
+        return pack_field(values, sizes, bits, (float(mark.vmin), float(mark.vmax)))
+    if isinstance(mark, Readout):
+        return pack_field(values, sizes, bits if _reads_alike(values, mark.digits) else 64)
+    axis = int(not mark.vertical) if isinstance(mark, Rule) else _AXIS.get(field)
+    if axis is None:
+        return pack_field(values, sizes, bits)
+    low, high = lims[axis]
+    return pack_field(values, sizes, _bits(values, bits, low, high), scale=high - low)
+
+
+def _bits(values: Array, bits: int, low: float, high: float) -> int:
+    """The bits that keep the numbers fine between low and high, however far the others are."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return bits
+    least, most, step = finite.min(), finite.max(), (high - low) / _FINE
+    if bits == 16 and most / 65534 - least / 65534 <= step:
+        return 16
+    held = max(-least, most) < 1e38 and max(abs(low), abs(high)) * 2**-24 <= step
+    return 32 if held else 64
+
+
+def _reads_alike(values: Array, digits: int) -> bool:
+    """Whether a readout kept as float32 shows the same text, but for ties of the last digit."""
+    with np.errstate(over="ignore"):
+        kept = values.astype(np.float32)
+    tie = 0.01 * 10.0**-digits
+    pairs = zip(values.ravel().tolist(), kept.ravel().tolist(), strict=True)
+    return all(abs(v - w) <= tie or readable(v, digits) == readable(w, digits) for v, w in pairs)
+
+
+def _check_kinds(name: str, frames: Sequence[Sequence[Mark]], where: Callable[[int], str]) -> None:
+    """Raise ValueError if a frame has other marks than the first."""
+    kinds = [type(mark).__name__ for mark in frames[0]]
+    for i, marks in enumerate(frames):
+        if [type(mark).__name__ for mark in marks] != kinds:
+            raise ValueError(
+                f"panel {name!r}: every frame must have the same marks in the same order; the "
+                f"first has {kinds}, {where(i)} has {[type(m).__name__ for m in marks]} "
+                "(draw NaN to hide a mark)"
+            )
 
 
 def _check_together(name: str, panel: Panel, marks: Sequence[Mark]) -> None:
@@ -137,10 +170,3 @@ def _dash(marks: Sequence[Mark], mark: Mark) -> int:
     lines = [m for m in marks if isinstance(m, Curve | Gaussians | Rule) and m.dash is None]
     outlined = [m for m in lines if m.label and (isinstance(m, Rule) or not m.fill)]
     return next((i % 4 for i, m in enumerate(outlined) if m is mark), 0)
-
-
-def _range(mark: Mark, field: str) -> tuple[float, float] | None:
-    """The range that the author gave for the numbers of a field, if so."""
-    if isinstance(mark, Images | Heatmap) and field in ("pixels", "z"):
-        return float(mark.vmin), float(mark.vmax)
-    return None

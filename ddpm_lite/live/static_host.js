@@ -13,7 +13,16 @@ function host(state) {
   };
 }
 for (const el of document.querySelectorAll(".lf-static")) {
-  const state = JSON.parse(el.querySelector(".lf-state").textContent);
-  el.replaceChildren();
-  render({ model: host(state), el });
+  const still = [...el.childNodes];
+  const drawn = () => { for (const part of still) part.remove(); };
+  const failed = (error) => { // this figure alone: its picture stays, and the next ones are drawn
+    console.error("a live figure cannot be drawn, its picture stays:", error);
+    el.replaceChildren(...still);
+  };
+  try {
+    const state = JSON.parse(el.querySelector(".lf-state").textContent);
+    render({ model: host(state), el, drawn, failed });
+  } catch (error) {
+    failed(error);
+  }
 }

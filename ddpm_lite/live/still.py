@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_lite.live.marks import Array
+from ddpm_lite.live.checks import Array
 from ddpm_lite.live.packing import frame_at
 from ddpm_lite.live.palette import MAPS, PALETTE
 
@@ -34,10 +34,31 @@ def mixture_grid(xlim: list[float], means: Array, stds: Array) -> Array:
     return x[(x >= xlim[0]) & (x <= xlim[1])]
 
 
+def as_written(text: str) -> str:
+    """Matplotlib's spelling of a text that holds no mathematics."""
+    return text.replace("$", r"\$")
+
+
 def mathtext(text: str) -> str:
-    """Matplotlib's spelling of a label with subscripts: "x_{t−1}" as in the page."""
-    safe = text.replace("$", r"\$")
-    return re.sub(r"_(?:\{([^}]*)\}|(\w)(?!\w))", r"$_{\\mathregular{\1\2}}$", safe)
+    """Matplotlib's spelling of a label with subscripts: "x_{t−1}" as in the page.
+
+    What matplotlib cannot lower stays as it is written.
+    """
+    from matplotlib.mathtext import MathTextParser
+
+    safe = as_written(text)
+    lowered = re.sub(r"_(?:\{([^}]*)\}|(\w)(?!\w))", r"$_{\\mathregular{\1\2}}$", safe)
+    try:
+        MathTextParser("path").parse(lowered)
+    except ValueError:
+        return safe
+    return lowered
+
+
+def readable(value: float, digits: int) -> str:
+    """The text of a readout. The JavaScript has this rule too."""
+    tiny = value != 0 and abs(value) < 0.5 * 10.0**-digits
+    return f"{value:.1e}" if tiny or abs(value) >= 1e6 else f"{value:.{digits}f}"
 
 
 def still_png(state: dict[str, Any]) -> str:
@@ -186,15 +207,15 @@ def _images(axes: Any, mark: dict[str, Any], v: dict[str, Array], dash: Any) -> 
     axes.set(xlim=(0, sheet.shape[1]), ylim=(sheet.shape[0], 0))
     x = [c * (w + gap) + w / 2 for c in range(columns)]
     y = [r * (h + gap) + h / 2 for r in range(rows)]
-    axes.set_xticks(x, mark.get("captions", [""] * columns))
-    axes.set_yticks(y, mark.get("rows", [""] * rows))
+    axes.set_xticks(x, [as_written(text) for text in mark.get("captions", [""] * columns)])
+    axes.set_yticks(y, [as_written(text) for text in mark.get("rows", [""] * rows)])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def _readout(axes: Any, mark: dict[str, Any], v: dict[str, Array], dash: Any) -> None:
-    text = f"{mathtext(mark['label'])} {v['value'][0]:.{mark['digits']}f}"
+    text = f"{mathtext(mark['label'])} {readable(v['value'][0], mark['digits'])}"
     axes.set_title((axes.get_title() + "   " + text).strip(), color=GREY, fontsize=9)
 
 

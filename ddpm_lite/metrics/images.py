@@ -184,6 +184,8 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 
 def _check_images(name: str, images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(images).__name__}")
     if images.dtype != torch.uint8 or images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(
             f"{name} must be uint8 [N, H, W] or [N, C, H, W] with N >= 1, got "
@@ -205,6 +207,8 @@ def _labels(images: Tensor, labels: Tensor) -> Tensor:
 
 def _rows(name: str, a: Tensor) -> Tensor:
     """a [n, D] in float64, checked."""
+    if not isinstance(a, Tensor) or a.is_complex():
+        raise TypeError(f"{name} must be a tensor of real numbers, got {type(a).__name__}")
     if a.ndim != 2 or len(a) < 2 or a.shape[1] < 1:
         raise ValueError(f"{name} must be [n, D] with n >= 2, got {list(a.shape)}")
     if not torch.isfinite(a).all():

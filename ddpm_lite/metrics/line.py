@@ -13,13 +13,12 @@ def w1(a: Tensor, b: Tensor) -> float:
     """Wasserstein-1 distance between two sets of points [n], [m]: mean distance moved (def-w1)."""
     from scipy import stats
 
-    _check(a=a, b=b)
-    return float(stats.wasserstein_distance(a.detach().numpy(), b.detach().numpy()))
+    return float(stats.wasserstein_distance(_points("a", a).numpy(), _points("b", b).numpy()))
 
 
 def w1_density(x: Tensor, p: Tensor, q: Tensor) -> float:
     """Wasserstein-1 between two densities [n] on an even grid: area between CDFs (eq-w1-cdf)."""
-    _check(x=x, p=p, q=q)
+    x, p, q = _points("x", x), _points("p", p), _points("q", q)
     if not len(x) == len(p) == len(q) >= 2:
         raise ValueError(
             f"p and q must have one value per point of x, [{len(x)}], got [{len(p)}] and [{len(q)}]"
@@ -34,8 +33,7 @@ def ks(a: Tensor, cdf: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float
     """Kolmogorov-Smirnov: the largest gap between the samples' CDF and ``cdf``, and its p-value."""
     from scipy import stats
 
-    _check(a=a)
-    result = stats.kstest(a.detach().numpy(), cdf)
+    result = stats.kstest(_points("a", a).numpy(), cdf)
     return float(result.statistic), float(result.pvalue)
 
 
@@ -58,8 +56,8 @@ def quantiles(cdf: Callable[[np.ndarray], np.ndarray], n: int, reach: float = 10
 
     Rising; by bisection in [-reach, reach]. Two laws' quantiles have their W1 up to about 1 / n.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    if n < 1 or n != int(n):
+        raise ValueError(f"n must be a whole number of at least 1, got {n}")
     level = (np.arange(n) + 0.5) / n
     if not (cdf(np.array([-reach])) < level[0] and cdf(np.array([reach])) >= level[-1]):
         raise ValueError(f"the quantiles must lie in [-reach, reach], reach = {reach:g}: raise it")
@@ -71,10 +69,11 @@ def quantiles(cdf: Callable[[np.ndarray], np.ndarray], n: int, reach: float = 10
     return torch.from_numpy((low + high) / 2)
 
 
-def _check(**samples: Tensor) -> None:
-    for name, a in samples.items():
-        if not isinstance(a, Tensor) or a.ndim != 1 or len(a) == 0:
-            got = list(a.shape) if isinstance(a, Tensor) else type(a).__name__
-            raise ValueError(f"{name} must be a tensor of points [n] with n >= 1, got {got}")
-        if not torch.isfinite(a).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity: look at what made it")
+def _points(name: str, a: Tensor) -> Tensor:
+    """a [n] in float64 on the CPU, checked."""
+    if not isinstance(a, Tensor) or a.ndim != 1 or len(a) == 0 or a.is_complex():
+        got = f"{a.dtype} {list(a.shape)}" if isinstance(a, Tensor) else type(a).__name__
+        raise ValueError(f"{name} must be a tensor of points [n] with n >= 1, got {got}")
+    if not torch.isfinite(a).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity: look at what made it")
+    return a.detach().cpu().double()

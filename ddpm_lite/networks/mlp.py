@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_samples
+
 
 class MLP(nn.Module):
     """eps_hat(x_t, t) for points on the line ([B] or [B, 1]) or in D dimensions ([B, D]).
@@ -22,8 +24,8 @@ class MLP(nn.Module):
         super().__init__()
         sizes = {"dim": dim, "width": width, "depth": depth, "T": T, "frequencies": frequencies}
         for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
         self.dim, self.T = dim, T
         self.octaves = [math.pi / 2 * 2**k for k in range(frequencies)]
         units = [dim + 2 * frequencies] + [width] * depth
@@ -36,11 +38,12 @@ class MLP(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """x_t: [B] (if dim = 1) or [B, dim]; t: [B]; y is accepted and ignored. Returns eps_hat."""
-        x = x_t.reshape(len(x_t), -1)
-        if x.shape[1] != self.dim or t.shape != x_t.shape[:1]:
+        x = x_t[:, None] if x_t.ndim == 1 else x_t
+        if x.ndim != 2 or x.shape[1] != self.dim or t.shape != x_t.shape[:1]:
             raise ValueError(
                 f"x_t must be [B, {self.dim}] and t [B], got {list(x_t.shape)} and {list(t.shape)}"
             )
+        check_samples(x_t=x_t)
         # Time in float32 at least: bfloat16 holds 8 bits of t, too few for 1000 steps.
         dtype = torch.promote_types(x.dtype, torch.float32)
         octaves = torch.tensor(self.octaves, dtype=dtype, device=x.device)

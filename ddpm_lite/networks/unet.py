@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_labels
+from ..checks import check_labels, check_samples
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """The shape of a `UNet`. Raises ValueError where a number is out of range."""
 
-    size: int = 28  # rows and columns of an image
-    channels: int = 1
+    size: int = 28  # rows and columns of an image; 0: not yet known
+    channels: int = 1  # 0: not yet known
     patch: int = 2  # the stem folds patch x patch pixels into channels
     width: int = 32  # channels of the first level
     multipliers: tuple[int, ...] = (1, 2)  # of width, one a level; each has half the rows
@@ -27,7 +27,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("size", "channels", "patch", "width", "blocks", "embedding", "classes"):
-            least, most = int(name != "classes"), 100 if name == "blocks" else MOST
+            least = int(name not in ("size", "channels", "classes"))
+            most = 100 if name == "blocks" else MOST
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:
                 raise ValueError(f"{name} must be a whole number in {least}..{most}, got {value!r}")
@@ -39,7 +40,8 @@ class UNetConfig:
         if self.size % fold:
             raise ValueError(
                 f"size must be a multiple of {fold} (patch {self.patch}, halved "
-                f"{len(self.multipliers) - 1} times), got {self.size}: fewer multipliers, or pad"
+                f"{len(self.multipliers) - 1} times), got {self.size}: fewer multipliers, or pad "
+                f"or cut: to {_nearest(self.size, fold)}"
             )
 
 
@@ -61,6 +63,10 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig = UNetConfig()) -> None:
         super().__init__()
+        if not (config.size and config.channels):
+            raise ValueError(
+                f"size and channels must be at least 1, got {config.size} and {config.channels}"
+            )
         self.config = config
         folded = config.channels * config.patch**2
         widths = [config.width * m for m in config.multipliers]
@@ -114,17 +120,18 @@ class UNet(nn.Module):
 
     def _check(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
         c = self.config
+        check_samples(x_t=x_t)
         if x_t.ndim != 4 or x_t.shape[1:] != (c.channels, c.size, c.size):
             raise ValueError(
                 f"x_t must be [B, {c.channels}, {c.size}, {c.size}], got {list(x_t.shape)}"
             )
         if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must be [B] = [{len(x_t)}], got {list(t.shape)}")
+            raise ValueError(f"t must be [B] = [{x_t.shape[0]}], got {list(t.shape)}")
         if y is None:
             return
         if not c.classes:
             raise ValueError("y was given, but this network knows no classes: leave y out")
-        check_labels(y, len(x_t), c.classes + 1)
+        check_labels(y, x_t.shape[0], c.classes + 1)
 
 
 class Embedding(nn.Module):
@@ -208,6 +215,11 @@ class Double(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def _nearest(size: int, fold: int) -> str:
+    below = size // fold * fold
+    return f"{below} or {below + fold}" if below else f"{fold}"
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

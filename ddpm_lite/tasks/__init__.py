@@ -22,13 +22,15 @@ from .codes import AutoencoderTask, VAETask
 from .diffusion import Diffusion, output_weight
 from .digits import DIGITS, Digits
 from .drawing import CHUNK, Asked, Drawing, draw, gathered, in_turn, settled, write_images
+from .images import IMAGES, Images
 from .line import Line
 
 KINDS: dict[str, type[Task]] = {
-    task.kind: task for task in (Digits, Line, Classify, VAETask, AutoencoderTask)
+    task.kind: task for task in (Digits, Images, Line, Classify, VAETask, AutoencoderTask)
 }
 PRESETS: dict[str, dict[str, Task]] = {
     "digits": {**DIGITS},
+    "images": {**IMAGES},
     "line": {"book": Line()},
     "classifier": {"book": Classify()},
     "vae": {"book": VAETask(), "plane": VAETask(latent=2)},
@@ -125,6 +127,7 @@ __all__ = [
     "Diffusion",
     "Digits",
     "Drawing",
+    "Images",
     "Line",
     "draw",
     "from_facts",

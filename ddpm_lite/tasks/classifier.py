@@ -1,10 +1,10 @@
-"""The classifier of digits, whose features `metrics` compares."""
+"""The classifier of images, whose features `metrics` compares."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,16 @@ from ..data import labelled, mnist
 from ..loss import Draw, Loss
 from ..metrics import accuracy
 from ..networks import Classifier
-from ..training import Task, TrainConfig
+from ..training import TrainConfig
+from .pictured import Pictured
 
 TURN, SCALE, SHIFT = math.radians(10), 0.1, 2 / 14  # at most: 10 degrees, 10 %, 2 pixels
 
 
 @dataclass(frozen=True)
-class Classify(Task):
-    """A `Classifier` of MNIST; the training digits are turned, scaled and shifted a little."""
+class Classify(Pictured):
+    """A `Classifier` of one's own pictures or, without ``data``, of MNIST, whose training digits
+    are turned, scaled and shifted a little."""
 
     kind: ClassVar[str] = "classifier"
 
@@ -31,14 +33,29 @@ class Classify(Task):
         )
     )
     save_every: int = 600
-    classes: int = 10
+    size: int = 28
+    channels: int = 1
+    classes: int = 10  # of MNIST; of one's own pictures: as many as there are names
     width: int = 16  # channels of the first level
     features: int = 128  # units of the last hidden layer
 
+    def begun(self) -> Self:
+        if not self.data and (self.size, self.channels) != (28, 1):
+            raise ValueError(
+                "size and channels must be 28 and 1, those of MNIST, got "
+                f"{self.size} and {self.channels}: or give your own pictures (data)"
+            )
+        return super().begun() if self.data else self
+
     def build(self) -> Classifier:
-        return Classifier(self.classes, self.width, self.features)
+        classes = len(self.names) or self.classes
+        return Classifier(classes, self.width, self.features, self.size, self.channels)
 
     def batches(self, device: torch.device) -> tuple[Draw, Loss]:
+        if self.data:
+            if len(self.pictures.names) < 2:
+                raise ValueError(f"data must have two classes or more, {self.data} has not")
+            return self.own(device), cross_entropy
         images, labels = mnist("train")
         still = labelled(images.to(device), labels.to(device))
 
@@ -49,8 +66,13 @@ class Classify(Task):
         return draw, cross_entropy
 
     def evaluate(self, model: nn.Module, asked: Any) -> dict[str, Any]:
-        """The share of MNIST's 10,000 test digits that it reads right."""
-        return {"measures": {"test_accuracy": {"value": accuracy(model, *mnist("test"))}}}
+        """The share of MNIST's 10,000 test digits, or of the held-out pictures, read right."""
+        images, labels = mnist("test")
+        if self.data:
+            task = self.reading(asked.data)
+            rows = task.held if task.held.any() else ~task.held
+            images, labels = (part[rows] for part in task.pictures[:2])  # type: ignore[index]
+        return {"measures": {"test_accuracy": {"value": accuracy(model, images, labels)}}}
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -48,11 +48,16 @@ class Diffusion(Task):
         """The linear schedule of T, beta_1 and beta_T."""
         return linear_schedule(self.T, self.beta_1, self.beta_T)
 
+    @property
+    def unet(self) -> UNetConfig:
+        """The shape of the network that is built."""
+        return self.network
+
     def build(self) -> Denoiser:
-        return Denoiser(UNet(self.network), self.schedule, self.output)
+        return Denoiser(UNet(self.unet), self.schedule, self.output)
 
     def most(self, path: Path) -> int:
-        return most_images(path, self.network.channels, self.network.size)
+        return most_images(path, self.unet.channels, self.unet.size)
 
     @abstractmethod
     def source(self, device: torch.device) -> Draw:

@@ -64,6 +64,8 @@ class Asked:
     bound_images: int = 1000  # test digits for the bound on their likelihood; 0: leave it out
     bound_times: int = 100  # network calls for each of them, at most T - 1
     images: Path | None = None  # keep the samples too, in this .npz
+    data: Path | None = None  # where one's own pictures are, if not where they were
+    classifier: str | None = None  # of one's own pictures, to compare its features (a checkpoint)
 
 
 def gathered(parts: Iterator[Tensor], total: int, unit: str) -> Tensor:

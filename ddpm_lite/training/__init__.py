@@ -5,7 +5,7 @@ from .checkpoint import Checkpoint, CheckpointError, find, load_checkpoint, save
 from .config import TrainConfig
 from .folder import newest
 from .loop import Log, Players, fastest_precision, train
-from .run import run
+from .runs import run
 from .task import Task
 
 __all__ = [

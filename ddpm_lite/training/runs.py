@@ -48,13 +48,13 @@ def run(
     if resume and start is not None:
         raise ValueError("a run that is resumed has its weights: leave start out")
     with locked(folder):
+        if not resume:
+            check_new(folder)
         task, state, seconds, step = task.begun(), None, 0.0, 0
         if resume:
             state, facts = newest(folder)
             task = _as_saved(task, facts, folder)
             seconds, step = facts["seconds"], facts["step"]
-        else:
-            check_new(folder)
         if chief():
             tidy(folder, step)
         model, task, batches = _prepared(task, device, state, start)
