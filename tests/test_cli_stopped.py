@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import socket
-import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from torch.testing import assert_close
 
 from ddpm_lite import cli
 from ddpm_lite.training import load_checkpoint, loop
+
+room = import_module("ddpm_lite.training.run")  # the module: the name means the function
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +95,29 @@ def child(arguments: list[str], errors: Path) -> None:
         os._exit(cli.main(arguments))
 
 
+def child_that_stops(arguments: list[str], errors: Path) -> None:
+    """The signal comes while the fifth line of the log is written."""
+    write, lines = room.log_line, []
+
+    def interrupted(folder, facts):
+        write(folder, facts)
+        lines.append(facts)
+        if len(lines) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    room.log_line = interrupted
+    child(arguments, errors)
+
+
 def interrupt_a_process(folder: Path) -> list[int]:
     arguments = [*FLAGS, "--train.steps", "100000", "--train.log-every", "1", "--out", str(folder)]
-    process = fork(child, ["train", *arguments], folder.with_suffix(".txt"))
-    for _ in range(600):
-        time.sleep(0.1)
-        if (folder / "log.jsonl").exists():
-            break
-    os.kill(process, signal.SIGINT)
-    return wait(process)
+    return wait(fork(child_that_stops, ["train", *arguments], folder.with_suffix(".txt")))
 
 
 def test_a_real_ctrl_c_ends_a_process_with_130(tmp_path):
     assert in_parent(interrupt_a_process, tmp_path / "run") == [130]
     said, step = (tmp_path / "run.txt").read_text(), steps_logged(tmp_path / "run")[-1]
-    assert f"step {step} is saved" in said and "Traceback" not in said
+    assert step == 5 and f"step {step} is saved" in said and "Traceback" not in said
     assert (tmp_path / "run" / f"checkpoint-{step:07d}.safetensors").exists()
 
 

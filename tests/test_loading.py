@@ -11,7 +11,7 @@ from strategies import normal
 from torch import nn
 from torch.testing import assert_close
 
-from ddpm_lite.tasks import load_pretrained, load_task
+from ddpm_lite.tasks import from_facts, load_pretrained, load_task
 from ddpm_lite.training import CheckpointError, checkpoint, find, save_checkpoint
 
 
@@ -125,6 +125,8 @@ def test_an_unknown_kind_is_refused(digits, facts):
     save_checkpoint(path, tensors, facts)
     with pytest.raises(CheckpointError, match="does not hold a network of this version"):
         load_pretrained(path)
+    with pytest.raises(CheckpointError, match="a checkpoint of kind"):  # as on resuming
+        from_facts(facts)
 
 
 def test_a_config_that_says_less_means_the_defaults(digits):
