@@ -30,19 +30,23 @@ def batch(n, size=8, classes=3, seed=0):
     return x, t, y
 
 
+def check_one_graph(model, *arguments):
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(model)(*arguments)
+    assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
+
+
 @pytest.mark.parametrize("output", ["x_0", "eps", "v"])
 def test_a_denoiser_is_one_graph(output):
-    """With labels and without, for training and for sampling."""
-    model, (x, t, y) = small(output), batch(3)
-    for arguments in ((x, t, y), (x, t)):
-        for context in (torch.enable_grad, torch.no_grad):
-            torch._dynamo.reset()
-            with context():
-                found = torch._dynamo.explain(model)(*arguments)
-            assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
-    torch._dynamo.reset()
-    found = torch._dynamo.explain(model)(x.requires_grad_(), t, y)  # as a divergence asks
-    assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
+    check_one_graph(small(output), *batch(3))
+
+
+def test_it_is_one_graph_without_labels_or_gradients_and_where_a_slope_is_asked_for():
+    model, (x, t, y) = small("v"), batch(3)
+    check_one_graph(model, x, t)
+    check_one_graph(model, x.requires_grad_(), t, y)  # as a divergence asks
+    with torch.no_grad():
+        check_one_graph(model, x, t, y)
 
 
 def test_a_traced_denoiser_is_the_denoiser_and_so_is_its_gradient():
@@ -59,13 +63,8 @@ def test_a_traced_denoiser_is_the_denoiser_and_so_is_its_gradient():
 
 
 def test_an_mlp_is_one_graph_too():
-    model, x, t = (
-        Denoiser(MLP(2, width=8), linear_schedule()),
-        normal(3, 2).float(),
-        torch.arange(1, 4),
-    )
-    found = torch._dynamo.explain(model)(x, t)
-    assert found.graph_count == 1 and found.graph_break_count == 0
+    model = Denoiser(MLP(2, width=8), linear_schedule())
+    check_one_graph(model, normal(3, 2).float(), torch.arange(1, 4))
 
 
 @pytest.mark.parametrize("strict", [False, True])
