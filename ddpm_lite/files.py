@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-PREFIX, SUFFIX = ".ddpm-lite-", ".tmp"  # of a file that is being written
+PREFIX = ".ddpm-lite-"  # of a file that is being written
+SUFFIX = ".tmp"
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

@@ -16,7 +16,9 @@ from ..files import PREFIX, SUFFIX, write_whole
 from .checkpoint import Checkpoint, CheckpointError, checkpoints, load_checkpoint, step_of
 from .distributed import chief
 
-LOG, LOCK, MODEL = "log.jsonl", ".ddpm-lite-lock", "model.safetensors"
+LOG = "log.jsonl"
+LOCK = ".ddpm-lite-lock"
+MODEL = "model.safetensors"
 
 
 def newest(folder: str | Path) -> Checkpoint:
