@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from ddpm_lite import cli
 from ddpm_lite.training import load_checkpoint, loop
 
-room = import_module("ddpm_lite.training.run")  # the module: the name means the function
+room = import_module("ddpm_lite.training.runs")
 
 
 @pytest.fixture(scope="module")
