@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,18 +58,27 @@ def code_for(label: str) -> list[ast.Module]:
     return [ast.fix_missing_locations(Shorter().visit(ast.Module(s, []))) for s in found]
 
 
+def link(source: Path, copy: Path, changed: Path) -> None:
+    """A folder of links to what is in another, all but one file, which is left out."""
+    copy.mkdir()
+    for path in source.iterdir():
+        if path in changed.parents:
+            link(path, copy / path.name, changed)
+        elif path != changed and path.name != "__pycache__":
+            (copy / path.name).symlink_to(path)
+
+
 @contextmanager
 def package(folder: Path, mutation: Mutation | None) -> Iterator[None]:
     """Within it, `import ddpm_lite` finds a copy of the package with this mutation."""
-    copy = folder / "ddpm_lite"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(PACKAGE, copy, ignore=ignore, copy_function=os.symlink)
+    changed = PACKAGE / f"{mutation.module}.py" if mutation else PACKAGE / "none"
+    link(PACKAGE, folder / "ddpm_lite", changed)
     if mutation:
-        file = copy / f"{mutation.module}.py"
-        source = file.read_text(encoding="utf-8")
-        assert source.count(mutation.old) == 1, f"{mutation.old!r} must stand once in {file.name}"
-        file.unlink()
-        file.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+        source = changed.read_text(encoding="utf-8")
+        old = mutation.old
+        assert source.count(old) == 1, f"{old!r} must stand once in {changed.name}"
+        file = folder / "ddpm_lite" / changed.relative_to(PACKAGE)
+        file.write_text(source.replace(old, mutation.new), encoding="utf-8")
     ours = {name: m for name, m in sys.modules.items() if name.split(".")[0] == "ddpm_lite"}
     for name in ours:
         del sys.modules[name]

@@ -140,9 +140,9 @@ def test_samples_of_a_solver_agree_with_its_quantiles_and_not_with_the_data(name
     assert ks(x_0, mixture_cdf(DATA))[1] < 1e-3
 
 
-def test_50000_samples_of_1000_steps_agree_with_the_density():
-    """The ancestral sampler, step by step; eps is read off a table of 4096 points, to 1e-6."""
-    x = grid(n=4096)
+def test_samples_of_1000_steps_agree_with_the_density():
+    """The ancestral sampler, step by step; eps is read off a table of 2048 points, to 4e-4."""
+    x = grid(n=2048)
     step_width = x[1] - x[0]
 
     def tabled(x_t, t):
@@ -151,7 +151,7 @@ def test_50000_samples_of_1000_steps_agree_with_the_density():
         return torch.lerp(eps[left], eps[left + 1], place - left)
 
     options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
-    x_0 = last(sample(tabled, SCHEDULE, (50_000,), **options))
+    x_0 = last(sample(tabled, SCHEDULE, (20_000,), **options))
     density = sampled_density(MODEL, SCHEDULE, X)
     edges, cdf = (X + (X[1] - X[0]) / 2).numpy(), (density.cumsum(0) * (X[1] - X[0])).numpy()
     assert ks(x_0, lambda v: np.interp(v, edges, cdf))[1] > 1e-3
