@@ -86,7 +86,7 @@ def test_chain_density_of_one_gaussian_is_gaussian_the_last_noise_included(mean_
 def test_paths_from_x_0_average_to_the_chain_density_and_their_logs_to_the_bound(variance):
     """E_q[p(x_0..T) / q(x_1..T | x_0)] is p_theta(x_0), and the mean of its logarithm is less.
 
-    The same chain as `objective.vlb_terms`, which finds the bound by other means.
+    The same chain as `bound.vlb_terms`, which finds the bound by other means.
     """
     schedule, mixture, n = constant_schedule(6, 0.3), two_modes(0.3), 200_000
     table, model = getattr(schedule, variance), spoiled(mixture, schedule)
