@@ -1,11 +1,13 @@
 """How good a checkpoint of the digits is: what it draws, beside real digits, and its bound.
 
     python benchmarks/candidate.py CHECKPOINT [--n 10000] [--steps 50 20] [--seeds 0 1]
-                                   [--bound 1000] [--strata 50] [--workers 2] [--threads 1]
+                                   [--sampler ddim] [--shift S] [--bound 1000] [--strata 50]
+                                   [--workers 2] [--threads 1]
                                    [--out runs/candidates.json]
 
 CHECKPOINT is a .safetensors file, the folder of a run, or a name that comes with the package. For
-each number of steps and each seed, n digits are drawn with eta = 1 and the labels of random
+each number of steps and each seed, n digits are drawn with eta = 1 by a sampler of
+`tasks.Drawing`, on even times or on those of `times.shifted_grid`, with the labels of random
 training digits: their Frechet distance to the test set over the floor (that of n training digits,
 the mean of three sets), the share that the classifier reads as asked, and their variety over that
 of the test set. For each seed, too, the bound in bits/dim on as many random test digits as --bound
@@ -22,7 +24,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from common import (
@@ -45,6 +47,7 @@ from ddpm_lite.data import mnist
 from ddpm_lite.metrics import variety
 from ddpm_lite.networks import Denoiser
 from ddpm_lite.tasks import Digits, Drawing, load_task
+from ddpm_lite.tasks.drawing import Sampler
 from ddpm_lite.tasks.evaluation import check_size, in_bits, machine, random_labels
 from ddpm_lite.times import timestep_grid
 from ddpm_lite.training import CheckpointError, find, load_checkpoint
@@ -70,11 +73,11 @@ def keep_drawn(
     results: Results, quality: Quality, share: Share, steps: int, seed: int, args: Any
 ) -> None:
     """What it draws with one seed."""
-    where = ("candidates", args.weights, "digits", drawing(args.n, steps, seed))
+    how = drawn_by(args, steps, seed)
+    where = ("candidates", args.weights, "digits", drawing(args.n, how))
     if results.holds(*where):
         return
     labels = random_labels(args.n, seed)
-    how = Drawing(eta=1.0, steps=steps, seed=seed)
     images, spent = all_drawn(share, labels, how, args.path, "cpu")
     found = quality(images, labels) | {"variety": variety(images, labels), "seconds": spent}
     results.keep(rounded(found), *where)
@@ -88,8 +91,14 @@ def keep_bound(results: Results, share: Share, seed: int, args: Any) -> None:
         results.keep(rounded(in_bits(terms)), *where)
 
 
-def drawing(n: int, steps: int, seed: int) -> str:
-    return f"n = {n}, {steps} steps, seed {seed}"
+def drawn_by(args: Any, steps: int, seed: int) -> Drawing:
+    return Drawing(args.sampler, 1.0, steps, args.shift, seed)
+
+
+def drawing(n: int, how: Drawing) -> str:
+    other = "" if how.sampler == "ddim" else f"{how.sampler}, "
+    other += "" if how.shift is None else f"shift {how.shift:g}, "
+    return f"n = {n}, {other}{how.steps} steps, seed {how.seed}"
 
 
 def bounding(n: int, strata: int, seed: int) -> str:
@@ -105,7 +114,7 @@ def table(results: Results, args: argparse.Namespace) -> str:
     for steps in args.steps:
         rows = []
         for seed in args.seeds:
-            one = found["digits"][drawing(args.n, steps, seed)]
+            one = found["digits"][drawing(args.n, drawn_by(args, steps, seed))]
             row = [one["frechet"] / floor, one["accuracy"], one["variety"] / real]
             if args.bound:
                 row.append(found["bound"][bounding(args.bound, args.strata, seed)]["total"])
@@ -126,6 +135,8 @@ def parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Results
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--steps", type=at_least(1), nargs="+", default=[50, 20])
     parser.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1])
+    parser.add_argument("--sampler", choices=get_args(Sampler), default="ddim")
+    parser.add_argument("--shift", type=float, help="of the times; left out: even in t")
     parser.add_argument("--bound", type=int, default=1000, help="test digits; 0: leave it out")
     parser.add_argument("--strata", type=at_least(1), default=50)
     add_workers(parser, workers=2)
@@ -140,6 +151,7 @@ def parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Results
             raise ValueError(f"{args.checkpoint} is of kind {task.kind}: give one of kind digits")
         for steps in args.steps:
             timestep_grid(model.schedule.T, steps)
+            drawn_by(args, steps, 0)
         if args.bound == 1 or not 0 <= args.bound <= len(mnist("test")[0]):
             raise ValueError(f"--bound needs 2..10000 test digits, or 0, got {args.bound}")
         if args.strata >= model.schedule.T:

@@ -1,7 +1,8 @@
 """Walks that ask the model twice in a step, or remember an earlier one; and the walk up to noise.
 
 Each is a short loop of its own over the steps from x_T, with the yield of `sampling.sample`: its
-memory is a local variable, and the model it asks is the one it was given. None adds noise.
+memory is a local variable, and the model it asks is the one it was given. One of them adds noise,
+if it is asked to.
 """
 
 from __future__ import annotations
@@ -71,23 +72,39 @@ def _heun(model: Model, schedule: NoiseSchedule, x: Tensor, times: Tensor) -> Wa
 
 
 def dpm_solver(
-    model: Model, schedule: NoiseSchedule, x_T: Tensor, steps: Times = None, until: float = 0
+    model: Model,
+    schedule: NoiseSchedule,
+    x_T: Tensor,
+    steps: Times = None,
+    until: float = 0,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Walk:
-    """DPM-Solver++(2M): DDIM at an x_0_hat carried on to mid-step (Lu et al. 2022, algorithm 2).
+    """DPM-Solver++(2M): DDIM at an x_0_hat carried on to mid-step (Lu et al. 2025, algorithm 2).
 
     Arguments and yield as `ddim_heun`; one network call a step. x_0_hat is carried on in a straight
     line over log SNR, through this step's and that of the step before (eq-dpm-step). The first
     step, and that to s = 0, where log SNR is infinite, are `sampling.ddim_step`. The times must
-    fall.
+    fall. eta in [0, 1] scales the noise of each step, which ``generator`` draws on the device of
+    x_T: at 1 this is their SDE-DPM-Solver++(2M).
     """
     x, times = _start(schedule, x_T, steps, until)
     if not (times.diff() < 0).all():
         raise ValueError("times must fall at each step: this solver divides by the step before")
-    return _dpm_solver(model, schedule, x, times)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+    return _dpm_solver(model, schedule, x, times, eta, generator)
 
 
 @torch.no_grad()
-def _dpm_solver(model: Model, schedule: NoiseSchedule, x: Tensor, times: Tensor) -> Walk:
+def _dpm_solver(
+    model: Model,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Tensor,
+    eta: float,
+    generator: torch.Generator | None,
+) -> Walk:
     before: tuple[Tensor, Tensor] | None = None  # log SNR and x_0_hat of the step before
     for t, s in stages(times):
         t_now, s_now = at_time(t, x), at_time(s, x)
@@ -100,7 +117,8 @@ def _dpm_solver(model: Model, schedule: NoiseSchedule, x: Tensor, times: Tensor)
             x_0_middle = x_0_hat + ahead.to(x.dtype) * (x_0_hat - x_0_before)
             eps_hat = predict_eps(schedule, x, t_now, x_0_middle)
         before = log_snr_t, x_0_hat
-        x = _ddim(schedule, x, t_now, s_now, eps_hat)
+        z = _noise(x, generator) if eta else torch.zeros_like(x)
+        x = ddim_step(schedule, x, t_now, s_now, eps_hat, z, eta)
         yield s, x.clone(), x_0_hat.clone()
 
 
@@ -187,6 +205,10 @@ def _start(
 def _ddim(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, s: Tensor, eps_hat: Tensor) -> Tensor:
     """`ddim_step` without noise."""
     return ddim_step(schedule, x_t, t, s, eps_hat, torch.zeros_like(x_t))
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _log_snr(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,26 @@ def quadratic_grid(T: int, steps: float) -> Tensor:
     """
     k = torch.arange(_calls(T, steps), -1, -1, device="cpu")
     return torch.maximum(k, (T * (k.double() / steps) ** 2 + 0.5).floor().long())
+
+
+def shifted_grid(schedule: NoiseSchedule, steps: float, shift: float = 1.0) -> Tensor:
+    """steps + 1 integers from T to 0, even in noise / (noise + shift signal) (eq-shifted-grid).
+
+    Signal and noise are sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t): so with shift = 1 it is even
+    on the straight path from data to noise. With a larger shift more of the steps are taken where
+    there is more noise. As `timestep_grid`; where these times are closer than 1, neighbours follow
+    one another. Esser et al. 2024.
+    """
+    if not 0 < shift < math.inf:
+        raise ValueError(f"shift must be positive, got {shift}")
+    T, k = schedule.T, torch.arange(_calls(schedule.T, steps) + 1, device="cpu")
+    ratio = (1 / schedule.alpha_bar.cpu() - 1).sqrt()  # noise to signal
+    u = ratio[T] / (ratio[T] + shift) * k / k[-1]
+    alpha_bar = 1 / (1 + (shift * u / (1 - u)) ** 2)
+    alpha_bar = alpha_bar.clamp(float(schedule.alpha_bar[T]), 1)  # but for rounding
+    times = schedule.time_at(alpha_bar).round().long()
+    apart = (times - k).cummax(0).values + k
+    return torch.minimum(apart, T - k.flip(0)).flip(0)
 
 
 def paused(times: Times, pauses: int = 1) -> Tensor:

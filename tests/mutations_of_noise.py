@@ -144,6 +144,21 @@ LAWS = {
     ],
     "times": [
         (
+            "(shift * u / (1 - u)) ** 2",
+            "(u / (1 - u)) ** 2",
+            "test_times.test_shifted_grid_is_even_in_the_share_of_the_noise",
+        ),
+        (
+            "(1 / schedule.alpha_bar.cpu() - 1).sqrt()",
+            "(1 / schedule.alpha_bar.cpu() - 1)",
+            "test_times.test_shifted_grid_is_even_in_the_share_of_the_noise",
+        ),
+        (
+            "(times - k).cummax(0).values + k",
+            "times",
+            "test_times.test_shifted_grid_falls_from_T_to_0_by_one_at_least",
+        ),
+        (
             "(T * (k.double() / steps) ** 2 + 0.5)",
             "(T * (k.double() / steps) ** 2)",
             "test_times.test_quadratic_grid_falls_from_T_to_0_along_squares",

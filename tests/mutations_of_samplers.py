@@ -93,6 +93,11 @@ LAWS = {
             "test_solvers.test_heuns_step_is_the_first_ones_with_the_mean_of_both_ends",
         ),
         (
+            "eps_hat, z, eta)\n        yield",
+            "eps_hat, z, eta**0.5)\n        yield",
+            "test_solvers.test_dpm_solver_with_half_its_noise_is_ddims_step_with_half",
+        ),
+        (
             "ahead = 0.5 * (log_snr_s",
             "ahead = (log_snr_s",
             "test_solvers.test_dpm_solver_is_algorithm_2_of_its_paper",

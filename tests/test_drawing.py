@@ -31,7 +31,8 @@ def images(model: Denoiser, labels=None, **how) -> torch.Tensor:
 def test_a_seed_decides_the_digits_and_nothing_else_moves():
     model, state = network(), torch.get_rng_state()
     assert torch.equal(images(model), images(model, seed=0))
-    for other in ({"seed": 1}, {"eta": 0.0}, {"sampler": "ddpm"}, {"steps": 4}):
+    others = [{"sampler": name} for name in ("ddpm", "dpm")] + [{"shift": 0.1}]
+    for other in ({"seed": 1}, {"eta": 0.0}, {"steps": 4}, *others):
         assert not torch.equal(images(model), images(model, **other)), other
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -121,11 +122,13 @@ def test_the_most_that_fits_is_what_a_viewer_and_the_memory_take(tmp_path):
 
 
 BAD = [
-    bad("DDIM", lambda: Drawing(sampler="DDIM"), "sampler must be ddim or ddpm, got 'DDIM'"),
-    bad("euler", lambda: Drawing(sampler="euler"), "sampler must be ddim or ddpm"),
+    bad("DDIM", lambda: Drawing(sampler="DDIM"), "sampler must be ddim, ddpm or dpm, got 'DDIM'"),
+    bad("euler", lambda: Drawing(sampler="euler"), "sampler must be ddim, ddpm or dpm"),
     bad("precision", lambda: Drawing(precision="fp16"), "precision must be .*, got 'fp16'"),
     bad("eta", lambda: Drawing(eta=2), r"eta must lie in \[0, 1\], got 2"),
     bad("eta NaN", lambda: Drawing(eta=float("nan")), r"eta must lie in \[0, 1\], got nan"),
+    bad("shift", lambda: Drawing(shift=0), "shift must be positive, got 0"),
+    bad("shift NaN", lambda: Drawing(shift=float("nan")), "shift must be positive, got nan"),
     bad("no step", lambda: Drawing(steps=0), "steps must be a whole number of at least 1, got 0"),
     bad("half", lambda: Drawing(steps=2.5), "steps must be a whole number .* got 2.5"),
     bad("steps > T", lambda: images(network(), steps=99), "steps must be .*T = 12"),

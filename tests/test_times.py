@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad, check_bad, numbers
+from strategies import bad, check_bad, floats, numbers, schedules
 
 from ddpm_lite.schedule import linear_schedule
 from ddpm_lite.times import (
@@ -15,6 +15,7 @@ from ddpm_lite.times import (
     leading_grid,
     paused,
     quadratic_grid,
+    shifted_grid,
     timestep_grid,
     walk_times,
 )
@@ -53,13 +54,35 @@ def test_leading_grid_falls_by_one_stride_to_1_and_then_to_0(T, data):
     assert (times[:-1].diff() == -(T // steps)).all()
 
 
+@given(schedules(), st.data(), floats(0.01, 100))
+def test_shifted_grid_falls_from_T_to_0_by_one_at_least(schedule, data, shift):
+    steps = data.draw(st.integers(1, schedule.T))
+    times = shifted_grid(schedule, steps, shift)
+    assert times.dtype == torch.int64 and len(times) == steps + 1
+    assert times[0] == schedule.T and times[-1] == 0 and times.diff().max() <= -1
+
+
+def test_shifted_grid_is_even_in_the_share_of_the_noise():
+    """On a schedule so fine that whole times are near the real ones."""
+    schedule = linear_schedule(100_000, 1e-6, 2e-4)
+    for shift in (0.5, 1.0, 3.0):
+        times = shifted_grid(schedule, 8, shift)
+        noise, signal = (1 - schedule.alpha_bar[times]).sqrt(), schedule.alpha_bar[times].sqrt()
+        share = noise / (noise + shift * signal)
+        assert (share + share[0] * numbers(*range(-8, 1)) / 8).abs().max() < 1e-3
+
+
 def test_grids_of_ten_steps():
     assert timestep_grid(1000, 10).tolist() == list(range(1000, -1, -100))
     assert leading_grid(1000, 10).tolist() == [*range(901, 0, -100), 0]
     assert quadratic_grid(1000, 10).tolist() == [10 * k**2 for k in range(10, -1, -1)]
 
 
-@pytest.mark.parametrize("grid", [timestep_grid, leading_grid, quadratic_grid])
+def shifted(T, steps):
+    return shifted_grid(linear_schedule(T), steps, 2.0)
+
+
+@pytest.mark.parametrize("grid", [timestep_grid, leading_grid, quadratic_grid, shifted])
 def test_a_grid_is_on_the_cpu_whatever_the_default_device_and_takes_a_whole_float(grid):
     with torch.device("meta"):
         assert torch.equal(grid(20, 4), grid(20, 4.0)) and grid(20, 4).device.type == "cpu"
@@ -110,6 +133,9 @@ BAD = [
         bad("T 0", lambda f=grid: f(0, 1), "T must be a whole number of at least 1, got 0"),
     )
 ] + [
+    bad("shift 0", lambda: shifted_grid(SCHEDULE, 3, 0), "shift must be positive, got 0"),
+    bad("shift NaN", lambda: shifted_grid(SCHEDULE, 3, math.nan), "shift must be positive"),
+    bad("shifted steps", lambda: shifted_grid(SCHEDULE, 21), r"steps .*1\.\.T = 20, got 21"),
     bad("word", lambda: walk_times(SCHEDULE, "ddim"), "numbers, in .*got 'ddim'", TypeError),
     bad("set", lambda: given_times({9, 0}), "times must be numbers, in a sequence", TypeError),
     bad("complex", lambda: given_times([1j, 0]), "whole or real .*complex", TypeError),

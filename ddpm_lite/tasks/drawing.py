@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,39 +20,58 @@ from ..data import to_bytes
 from ..files import write_whole
 from ..networks import Denoiser, UNet
 from ..prediction import Model, clipped
-from ..sampling import Step, ddim_step, ddpm_step, last, sample
+from ..sampling import Walk, ddim_step, ddpm_step, last, sample
+from ..schedule import NoiseSchedule
+from ..solvers import dpm_solver
+from ..times import Times, shifted_grid
 from ..training.precision import autocast, fastest
 
 CHUNK = 100  # images drawn at a time: enough for speed, and few MB
 GAP = 2  # pixels between the images of a picture
 MOST_BYTES, MOST_PIXELS = 2**30, 80_000_000  # of a .npz; of a .png, as image viewers take it
-Sampler = Literal["ddim", "ddpm"]
+Sampler = Literal["ddim", "ddpm", "dpm"]
 
 
 @dataclass(frozen=True)
 class Drawing:
     """How images are drawn; x_0_hat is clipped to [-1, 1], the range of images."""
 
-    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta
-    eta: float = 1.0  # of ddim: 0 adds no noise, 1 as much as the posterior has
+    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta; dpm: DPM-Solver++, best in few steps
+    eta: float = 1.0  # of ddim and dpm: 0 adds no noise, 1 as much as the posterior has
     steps: int = 50  # network calls an image
+    shift: float | None = None  # None: times even in t; else those of `times.shifted_grid`
     seed: int = 0  # of the noise
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(Sampler):
-            raise ValueError(f"sampler must be ddim or ddpm, got {self.sampler!r}")
+            raise ValueError(f"sampler must be ddim, ddpm or dpm, got {self.sampler!r}")
         if self.precision not in ("fp32", "bf16", "auto"):
             raise ValueError(f"precision must be fp32, bf16 or auto, got {self.precision!r}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps}")
+        if self.shift is not None and not 0 < self.shift < math.inf:
+            raise ValueError(f"shift must be positive, got {self.shift} (None: times even in t)")
 
-    @property
-    def step(self) -> Step:
-        """For `sampling.sample`."""
-        return partial(ddim_step, eta=self.eta) if self.sampler == "ddim" else ddpm_step
+    def walk(
+        self,
+        model: Model,
+        schedule: NoiseSchedule,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+    ) -> Walk:
+        """From noise [B, *D] to images, all of it drawn by the generator."""
+        options: dict[str, Any] = {"generator": generator, "device": generator.device}
+        times: Times = self.steps
+        if self.shift is not None:
+            times = shifted_grid(schedule, self.steps, self.shift)
+        if self.sampler == "dpm":
+            x_T = torch.randn(shape, **options)
+            return dpm_solver(model, schedule, x_T, times, eta=self.eta, generator=generator)
+        step = partial(ddim_step, eta=self.eta) if self.sampler == "ddim" else ddpm_step
+        return sample(model, schedule, shape, step, times, **options)
 
 
 @dataclass(frozen=True)
@@ -106,9 +125,7 @@ def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> It
         if not isinstance(labels, int):
             asked = partial(model, y=labels[start : start + n].to(device))
         asked = clipped(in_precision(asked, device, precision), model.schedule, 1.0)
-        walk = sample(
-            asked, model.schedule, (n, *size), how.step, how.steps, generator, device=device
-        )
+        walk = how.walk(asked, model.schedule, (n, *size), generator)
         images = to_bytes(last(walk)).cpu()
         yield images[:, 0] if size[0] == 1 else images
 
