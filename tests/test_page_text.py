@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -67,3 +68,48 @@ def test_a_copied_formula_is_its_tex(opened):
     assert text.strip() == f"${tex}$"
     text, tex, count = opened.page.evaluate(COPY, "around")
     assert f"${tex}$" in text and text.count("$") == 2 * count
+
+
+# ---- hidden code ---------------------------------------------------------------------------------
+
+PLACES = """(all) => all.map((toggle) => {
+  const box = toggle.querySelector("summary").getBoundingClientRect();
+  const cell = toggle.closest(".cell"), output = cell.querySelector(".cell_output");
+  const around = cell.getBoundingClientRect();
+  return {
+    height: box.height,
+    share: box.width / around.width,
+    right: around.right - box.right,
+    under: output ? box.top - output.getBoundingClientRect().bottom : 0,
+    follows: !output || Boolean(output.compareDocumentPosition(toggle) & 4),
+  };
+})"""
+
+
+def test_hidden_code_is_one_slim_word_under_its_figure(opened):
+    """On the right, below the output on the screen and after it in reading order."""
+    assert opened.page.locator("details.hide").count() == 0
+    for place in opened.page.locator("details.code-toggle").evaluate_all(PLACES):
+        assert place["height"] <= 30 and place["share"] <= 0.2 and 0 <= place["right"] <= 2
+        assert place["under"] >= -1 and place["follows"]
+
+
+def test_hidden_code_by_keyboard_and_in_print(opened):
+    page = opened.page
+    toggles = page.locator("details.code-toggle")
+    if not toggles.count():
+        return
+    first, summary = toggles.first, toggles.first.locator("summary")
+    assert re.match(r"code\b", summary.inner_text())
+    page.emulate_media(media="print")
+    assert not first.is_visible(), "a closed toggle is no use on paper"
+    page.emulate_media(media="screen")
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert first.locator("pre").first.is_visible()
+    page.emulate_media(media="print")
+    assert first.locator("pre").first.is_visible() and not summary.is_visible()
+    page.emulate_media(media="screen")
+    summary.focus()  # which it lost on paper
+    page.keyboard.press("Enter")
+    assert not first.locator("pre").first.is_visible()
