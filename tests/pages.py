@@ -127,7 +127,8 @@ def open_page(context: BrowserContext, base: str, name: str) -> Opened:
     page.on("response", lambda r: opened.missing.append(r.url) if r.status >= 400 else None)
     page.goto(f"{base}/{name}", wait_until="load")
     page.evaluate("() => document.fonts.ready")
-    page.add_style_tag(content="* { transition: none !important }")  # the theme's sidebars slide
+    page.add_style_tag(content=PLAIN)
+    page.evaluate(WAKE)
     page.evaluate(STILL)
     settle(page)  # formulas and fonts move the layout; figures follow a frame later
     return opened
@@ -140,6 +141,20 @@ def opened(request, desk) -> Iterator[Opened]:
     yield opened
     opened.page.close()
 
+
+# The theme's sidebars do not slide, and all of the page is laid out.
+PLAIN = """* { transition: none !important } section { content-visibility: visible !important }"""
+
+# See each figure once: they wake when they come near the screen.
+WAKE = """async () => {
+  for (const box of document.querySelectorAll(".lf-static")) {
+    box.scrollIntoView({ behavior: "instant" });
+    for (let k = 0; k < 20 && !box.querySelector(".lf"); k++) {
+      await new Promise(requestAnimationFrame);
+    }
+  }
+  scrollTo({ top: 0, behavior: "instant" });
+}"""
 
 # Wait until no figure has changed its width for 15 frames (10 seconds at most).
 STILL = """async () => {

@@ -8,13 +8,17 @@ import sys
 import pytest
 from fontTools.ttLib import TTFont
 from pages import (
+    DESK,
     PAGES,
+    PHONE,
     ROOT,
     SOURCE,
     browser,  # noqa: F401
     desk,  # noqa: F401
     opened,  # noqa: F401
+    settle,
 )
+from playwright.sync_api import Page
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -68,6 +72,31 @@ def test_a_copied_formula_is_its_tex(opened):
     assert text.strip() == f"${tex}$"
     text, tex, count = opened.page.evaluate(COPY, "around")
     assert f"${tex}$" in text and text.count("$") == 2 * count
+
+
+WIDE = """() => [...document.querySelectorAll(".formula")]
+  .filter((box) => box.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+  .filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => [box.querySelector("math").dataset.tex, box.tabIndex, box.ariaLabel])"""
+
+
+def wide(page: Page, width: int) -> list[list]:
+    """The formulas that scroll on a screen of this width, with what the keyboard makes of them."""
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page)
+    settle(page)  # formulas follow a frame later
+    return page.evaluate(WIDE)
+
+
+def test_no_formula_scrolls_on_a_desk_and_on_a_phone_by_keyboard_too(opened):
+    """As axe's scrollable-region-focusable."""
+    page = opened.page
+    on_desk = [wide(page, width) for width in (1024, 1200, 1280)]
+    on_phone = wide(page, PHONE["width"])
+    page.set_viewport_size(DESK)
+    settle(page)
+    assert on_desk == [[], [], []]
+    assert all(tab == 0 and label for _, tab, label in on_phone), on_phone
 
 
 # ---- hidden code ---------------------------------------------------------------------------------

@@ -27,7 +27,12 @@ HTML = ROOT / "_build" / "html"
 DOCTREES = ROOT / "_build" / ".doctrees"
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-IN_BROWSER = ["tests/test_pages.py", "tests/test_page_text.py", "tests/test_lab.py"]
+IN_BROWSER = [
+    "tests/test_pages.py",
+    "tests/test_page_text.py",
+    "tests/test_page_loading.py",
+    "tests/test_lab.py",
+]
 COVERAGE = 95  # per cent of the lines of ddpm_lite
 CELL_TIMEOUT = 120  # seconds
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -1,4 +1,4 @@
-// Formulas: what is copied is their TeX, and what is too wide for the screen scrolls by keyboard too.
+// What is copied of a formula is its TeX; what is too wide for its room scrolls by keyboard too.
 
 const inDollars = (math) => {
   const mark = math.getAttribute("display") === "block" ? "$$" : "$";
@@ -34,14 +34,31 @@ document.addEventListener("copy", (event) => {
   event.preventDefault();
 });
 
-const width = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const scrolls = target.scrollWidth > target.clientWidth + 1;
-    const words = { tabindex: "0", role: "group", "aria-label": "A wide formula, which scrolls" };
-    for (const [name, value] of Object.entries(words)) {
-      if (scrolls) target.setAttribute(name, value);
-      else target.removeAttribute(name);
-    }
+// A formula that is a little too wide is set a little smaller, as in print; the rest scrolls.
+const SMALLEST = 0.82;
+
+function fit(box) {
+  box.style.removeProperty("--fit");
+  const share = box.clientWidth / box.scrollWidth;
+  if (share < 1) box.style.setProperty("--fit", Math.max(SMALLEST, 0.99 * share).toFixed(3));
+}
+
+function reach(box) { // by keyboard what scrolls
+  const label = `A wide ${box.matches(".formula") ? "formula" : "box"}, which scrolls`;
+  const words = { tabindex: "0", role: "group", "aria-label": label };
+  const scrolls = box.scrollWidth > box.clientWidth + 1;
+  for (const [name, value] of Object.entries(words)) {
+    if (scrolls) box.setAttribute(name, value);
+    else box.removeAttribute(name);
   }
-});
-for (const box of document.querySelectorAll(".formula")) width.observe(box);
+}
+
+// Asked of a box only when it is laid out: sections out of sight stay so.
+const width = new ResizeObserver((entries) => requestAnimationFrame(() => {
+  for (const { target } of entries) {
+    if (target.matches(".formula")) fit(target);
+    reach(target);
+  }
+}));
+const BOXES = ".formula, pre, .cell_output > .output, .pst-scrollable-table-container";
+for (const box of document.querySelectorAll(BOXES)) width.observe(box);
