@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # what building the book needs, at the versions of requirements.txt; neither torch nor ddpm_lite
 BOOK_PACKAGES := jupyter-book sphinx-book-theme sphinx-design sphinx-exercise sphinx-proof \
-  sphinxcontrib-bibtex sphinx-autoapi sphinx-mathjax-offline
+  sphinxcontrib-bibtex sphinx-autoapi math-core
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c '$(SUITABLE)' 2>/dev/null && { echo $$p; break; }; done)

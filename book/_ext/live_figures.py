@@ -35,7 +35,9 @@ def write(app, error):
 
 
 def setup(app):
-    app.add_js_file("live.js", loading_method="defer")
+    app.add_js_file(
+        "live.js", loading_method="defer", priority=100
+    )  # before the theme's
     app.add_css_file("live.css")
     app.connect("build-finished", write)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,7 +12,7 @@ function host(state) {
     save_changes() {},
   };
 }
-for (const el of document.querySelectorAll(".lf-static")) {
+function wake(el) {
   const still = [...el.childNodes];
   const drawn = () => { for (const part of still) part.remove(); };
   const failed = (error) => { // this figure alone: its picture stays, and the next ones are drawn
@@ -26,3 +26,12 @@ for (const el of document.querySelectorAll(".lf-static")) {
     failed(error);
   }
 }
+// A figure wakes when it comes within a screen's height of the screen.
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    near.unobserve(target);
+    wake(target);
+  }
+}, { rootMargin: "100% 0px" });
+for (const el of document.querySelectorAll(".lf-static")) near.observe(el);
