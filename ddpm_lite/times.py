@@ -51,7 +51,7 @@ def quadratic_grid(T: int, steps: float) -> Tensor:
 
 
 def shifted_grid(schedule: NoiseSchedule, steps: float, shift: float = 1.0) -> Tensor:
-    """steps + 1 integers from T to 0, even in noise / (noise + shift signal) (eq-shifted-grid).
+    """steps + 1 integers from T to 0, even in noise / (noise + shift signal).
 
     Signal and noise are sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t): so with shift = 1 it is even
     on the straight path from data to noise. With a larger shift more of the steps are taken where
