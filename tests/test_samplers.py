@@ -29,7 +29,7 @@ from ddpm_lite.sde import euler_step, predictor_corrector_step, reverse_sde_step
 from ddpm_lite.solvers import ddim_heun, dpm_solver, heun
 from ddpm_lite.times import paused, quadratic_grid, timestep_grid
 
-SCHEDULE, DATA, X = linear_schedule(), two_modes(), grid(n=1024)
+SCHEDULE, DATA, X = linear_schedule(), two_modes(), grid(n=512)
 MODEL, TRUTH = DATA.denoiser(SCHEDULE), DATA.log_prob(X).exp()
 
 
