@@ -57,6 +57,23 @@ def test_large_brackets_keep_their_size_under_a_power():
     assert (height - depth) / 2 == pytest.approx(formulas.AXIS, abs=1e-3)
 
 
+def pieces(tex: str) -> list[str]:
+    """What each <mrow> of a line, or of a cell, shows."""
+    place = formulas.ElementTree.fromstring(formulas.mathml(tex, display=True))
+    place = place.find("./mtable/mtr/mtd") or place
+    return ["".join(part.itertext()) for part in place if part.tag == "mrow"]
+
+
+def test_a_line_may_be_broken_before_a_relation_and_within_a_sum():
+    assert pieces("a = b + c") == ["a", "=b", "+c"]
+    assert pieces(r"a = -b \le c") == ["a", "=−b", "≤c"]  # a sign is no place to break
+    assert pieces(r"\begin{aligned} a - b \\ c \end{aligned}") == ["a", "−b"]
+    assert pieces(r"-a b") == [] and pieces(r"f(x)") == []
+    made = formulas.mathml("a = b", display=True)
+    assert '<mrow><mo form="infix">=</mo><mi>b</mi></mrow>' in made  # its spaces are kept
+    assert "<mrow>" not in formulas.mathml("a = b")  # within the text nothing changes
+
+
 def test_the_tex_is_kept():
     made = formulas.mathml(' a < b "c" & d ')
     assert 'data-tex="a &lt; b &quot;c&quot; &amp; d"' in made

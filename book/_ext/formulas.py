@@ -5,7 +5,8 @@ Each <math> keeps its TeX in `data-tex`: what formulas.js puts on the clipboard.
 """
 
 import re
-from html import escape
+from html import escape, unescape
+from xml.etree import ElementTree
 
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
@@ -21,6 +22,8 @@ TALL = re.compile(
     r'(<m(?:sub|sup|subsup)>)(<mo[^>]* minsize="([\d.]+)em"[^>]*>[^<]*</mo>)'
 )
 AXIS = 0.258  # of the font: brackets are as high above it as below
+NAMED = re.compile(r"&(?!lt;|gt;|amp;|quot;|#)\w+;")  # what XML does not know
+BREAKS = {*"=≈≃∼≔≡≤≥<>∝∈→↦⇒⇔⟹⟺+−±"}
 CALLIGRAPHIC = "\ufe00"  # a variation selector: the font's plain script letters are these already
 
 
@@ -59,12 +62,35 @@ def before_scripts(match: re.Match) -> str:
     return bracket + start + box
 
 
+def in_pieces(made: str) -> str:
+    """The same formula, each side of a relation or of a sum an <mrow>: where a line may be broken.
+
+    Of an alignment, each cell. Narrow pages break there (formulas.js); others look as before.
+    """
+    math = ElementTree.fromstring(NAMED.sub(lambda m: unescape(m[0]), made))
+    for place in math.findall("./mtable/mtr/mtd") or [math]:
+        pieces: list[list[ElementTree.Element]] = [[]]
+        for part in place:
+            signs = all(p.tag == "mo" and p.text in BREAKS for p in pieces[-1])
+            if (
+                part.tag == "mo" and part.text in BREAKS and not signs
+            ):  # = -a is one piece
+                part.set("form", "infix")  # also where it begins a piece
+                pieces.append([])
+            pieces[-1].append(part)
+        if len(pieces) > 1:
+            place[:] = [ElementTree.Element("mrow") for _ in pieces]
+            for row, piece in zip(place, pieces, strict=True):
+                row[:] = piece
+    return ElementTree.tostring(math, "unicode", short_empty_elements=False)
+
+
 def mathml(tex: str, display: bool = False) -> str:
     """The <math> element of a formula. Raises LatexError for what cannot be converted."""
     made = CONVERTER.convert_with_local_state(prepared(tex), displaystyle=display)
-    tag = f'<math data-tex="{escape(tex.strip())}"'
     made = TALL.sub(before_scripts, made.replace(CALLIGRAPHIC, ""))
-    return made.replace("<math", tag, 1)
+    made = in_pieces(made) if display else made
+    return made.replace("<math", f'<math data-tex="{escape(tex.strip())}"', 1)
 
 
 def convert(node: nodes.Element, display: bool) -> str:

@@ -34,13 +34,17 @@ document.addEventListener("copy", (event) => {
   event.preventDefault();
 });
 
-// A formula that is a little too wide is set a little smaller, as in print; the rest scrolls.
+// A formula that is a little too wide is set a little smaller, as in print. Where that is not enough
+// the lines of an alignment are broken: before the relation, and before the reason beside it. What is
+// still too wide scrolls.
 const SMALLEST = 0.82;
 
 function fit(box) {
+  box.classList.remove("broken");
   box.style.removeProperty("--fit");
-  const share = box.clientWidth / box.scrollWidth;
-  if (share < 1) box.style.setProperty("--fit", Math.max(SMALLEST, 0.99 * share).toFixed(3));
+  const share = () => box.clientWidth / box.scrollWidth;
+  if (share() < SMALLEST) box.classList.add("broken");
+  if (share() < 1) box.style.setProperty("--fit", Math.max(SMALLEST, 0.99 * share()).toFixed(3));
 }
 
 function reach(box) { // by keyboard what scrolls
