@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import length
 import nbformat
 import outside
 import yaml
@@ -47,6 +48,7 @@ TAGS = {
     "remove-output",
 }
 ADDRESS = re.compile(r"(?<![\w+/])0x[0-9a-f]{6,}", re.IGNORECASE)  # not in base64
+CHAPTER = re.compile(r"\d\d-.*\.ipynb")
 FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 CODE = re.compile(
     r"^(?:(?:# )?%%|(?:import|assert) \S|from \S+ import |def \w+\(|verify\().*", re.M
@@ -166,6 +168,14 @@ def check(path: Path, toc: set[Path]) -> Iterator[str]:
     for number, cell in enumerate(code):  # counted from 0, as nbval does
         for message in check_cell(cell):
             yield f"code cell {number} {message}"
+    if CHAPTER.match(path.name):
+        found = length.length(nb)
+        if found.words > length.WORDS or found.cells > length.CELLS:
+            yield (
+                f"its main line has {found.words:,} words and {found.cells} visible code cells: at "
+                f"most {length.WORDS:,} and {length.CELLS} (a dropdown, or what is after Remember, "
+                "does not count)"
+            )
     for cell in nb.cells:
         stray = cell.cell_type == "markdown" and CODE.search(FENCED.sub("", cell.source))
         if stray:

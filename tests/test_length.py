@@ -1,0 +1,55 @@
+"""The length of a chapter's main line, counted as a reader would."""
+
+import nbformat
+import pytest
+from small_book import tool
+
+length = tool.length
+
+
+def md(*cells):
+    """A notebook of Markdown cells."""
+    nb = nbformat.v4.new_notebook()
+    nb.cells = [nbformat.v4.new_markdown_cell(cell) for cell in cells]
+    return nb
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("Two words.", 2),
+        ("It's a well-known law", 4),
+        ("Noise $x_t = a + b$ and $$\nx = y\n$$ more", 3),
+        ("See {eq}`eq-one` and [the next chapter](02-x.ipynb).", 5),
+        ("One\n```python\nnot_this = 1\n```\ntwo", 2),
+        ("One\n```{math}\n:label: eq-x\na b c\n```\ntwo", 2),
+        ("One\n```{admonition} A title of five words\n:class: note\ninside\n```", 7),
+        ("One\n```{admonition} Closed\n:class: note dropdown\ninside\n```\ntwo", 3),
+        ("One\n````{dropdown} Closed\ninside\n```{math}\na\n```\nstill inside\n````\ntwo", 2),
+        ("One\n:::{dropdown} Closed\ninside\n:::\ntwo", 2),
+    ],
+)
+def test_words_are_those_that_stand_open(source, words):
+    assert length.length(md(source)).words == words
+
+
+def test_the_main_line_ends_at_the_exercises():
+    nb = md("# Title", "Three words here", "## Exercises\n\nmore", "and more")
+    assert length.length(nb).words == 4
+
+
+def test_a_cell_counts_where_the_page_shows_it():
+    nb = md("# Title")
+    for tags in ([], ["hide-input"], ["nbval-ignore-output"], ["remove-cell"], ["hide-cell"]):
+        nb.cells.append(nbformat.v4.new_code_cell("1", metadata={"tags": tags}))
+    assert length.length(nb).cells == 2
+
+
+def test_check_names_a_chapter_that_is_too_long(tmp_path):
+    path = tmp_path / "01-long.ipynb"
+    nb = md("word " * (length.WORDS + 1))
+    path.write_text(tool.dumps(nb), encoding="utf-8")
+    assert "3,501 words" in "\n".join(tool.check(path, {path.with_suffix("")}))
+    nb = md("word " * length.WORDS)
+    path.write_text(tool.dumps(nb), encoding="utf-8")
+    assert "words" not in "\n".join(tool.check(path, {path.with_suffix("")}))
