@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_batch, check_finite, check_samples
+from .checks import check_batch, check_finite, check_samples, readable
 from .forward import q_sample
 from .gaussian import Number, kl
 from .loss import check_variance
@@ -65,14 +65,7 @@ def discretised_gaussian(x: Tensor, mean: Number, var: Number) -> Tensor:
     check_samples(x=x)
     if x.numel() == 0:
         raise ValueError(f"x must hold pixels, got {list(x.shape)}")
-    level = 127.5 * (x.double() + 1)
-    k = level.round()
-    if not ((k - level).abs() < 1e-3).all() or k.min() < 0 or k.max() > 255:
-        raise ValueError(
-            "x must have the 256 levels of 8-bit images in [-1, 1], got values from "
-            f"{x.min():g} to {x.max():g} in {x.dtype}: use data.to_unit, or gaussian.log_density "
-            "for other data"
-        )
+    k = _levels(x)
     mean, var = (torch.as_tensor(v, dtype=torch.float64, device=x.device) for v in (mean, var))
     check_finite("mean", mean)
     if not (var > 0).all():
@@ -145,6 +138,44 @@ def bits_per_dim(nats: Number, dims: int) -> Number:
     if dims < 1:
         raise ValueError(f"dims must be at least 1 (28 * 28 for a digit), got {dims}")
     return nats / (dims * math.log(2))
+
+
+def dequantised(x: Tensor, u: Tensor) -> Tensor:
+    """8-bit pixels, each spread over its bin (eq-dequantised): x + (2u - 1) / 255.
+
+    x: the 256 levels in [-1, 1]; u: like x, uniform in [0, 1]. A density can be asked for the
+    result, as it cannot for x itself, where it could grow without limit. Theis et al. 2016, sec. 3.
+    """
+    check_samples(x=x, u=u)
+    _levels(x)
+    if u.shape != x.shape:
+        raise ValueError(f"u must have the shape of x, {list(x.shape)}, got {list(u.shape)}")
+    if readable(u) and not ((u >= 0) & (u <= 1)).all():
+        raise ValueError(f"u must lie in [0, 1], got {u.min():g} to {u.max():g}")
+    return x + (2 * u - 1) / 255
+
+
+def dequantised_bits(log_p: Number, dims: int) -> Number:
+    """Bits a coordinate that a density spends on 8-bit pixels in [-1, 1] (eq-dequantised-bits).
+
+    log_p: the density's logarithm, in nats, at a `dequantised` image. The bin of a pixel is 2 / 255
+    wide, and holds that much of the density: so log2(255 / 2) bits more than -log_p itself, which
+    may be negative. The mean over u is at least the bits that the bin's true mass costs (Jensen).
+    """
+    return bits_per_dim(-log_p, dims) + math.log2(255 / 2)
+
+
+def _levels(x: Tensor) -> Tensor:
+    """k = 0..255, of pixels 2k / 255 - 1; ValueError for any other x."""
+    level = 127.5 * (x.double() + 1)
+    k = level.round()
+    if not ((k - level).abs() < 1e-3).all() or k.min() < 0 or k.max() > 255:
+        raise ValueError(
+            "x must have the 256 levels of 8-bit images in [-1, 1], got values from "
+            f"{x.min():g} to {x.max():g} in {x.dtype}: use data.to_unit, or gaussian.log_density "
+            "for other data"
+        )
+    return k
 
 
 def _strata(

@@ -102,6 +102,16 @@ LAWS = {
     ],
     "bound": [
         (
+            "math.log2(255 / 2)",
+            "math.log2(255)",
+            "test_decoder.test_an_even_density_over_all_bins_spends_8_bits_on_every_level",
+        ),
+        (
+            "x + (2 * u - 1) / 255",
+            "x + u / 255",
+            "test_decoder.test_dequantised_bits_bound_those_of_the_mass_and_close_in_on_them",
+        ),
+        (
             "kl(alpha_bar.sqrt() * x, 1 - alpha_bar,",
             "kl(alpha_bar * x, 1 - alpha_bar,",
             "test_bound.test_the_terms_add_up_to_the_log_ratio_of_whole_paths",

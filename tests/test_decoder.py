@@ -12,7 +12,13 @@ from scipy import integrate, stats
 from strategies import bad, check_bad, floats, generator, knowing, normal, numbers
 from torch.testing import assert_close
 
-from ddpm_lite.bound import bits_per_dim, discretised_gaussian, vlb_terms
+from ddpm_lite.bound import (
+    bits_per_dim,
+    dequantised,
+    dequantised_bits,
+    discretised_gaussian,
+    vlb_terms,
+)
 from ddpm_lite.forward import q_sample
 from ddpm_lite.gaussian import log_density
 from ddpm_lite.mixture import GaussianMixture
@@ -102,6 +108,31 @@ def test_bits_per_dim_of_guessing_a_level_is_8():
     assert bits_per_dim(784 * math.log(256), 784) == pytest.approx(8, abs=1e-14)
 
 
+def in_bits(density, k, n=4001):
+    """What a density spends on level k, over the midpoints of n parts of its bin: bits [n]."""
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return dequantised_bits(density.log_prob(dequantised(LEVELS[k].expand(n), u)), 1)
+
+
+@given(st.integers(0, 255))
+def test_an_even_density_over_all_bins_spends_8_bits_on_every_level(k):
+    end = 1 + 1 / 255
+    even = torch.distributions.Uniform(*numbers(-end, end), validate_args=False)
+    assert_close(in_bits(even, k), torch.full((4001,), 8.0).double(), **EXACT)
+
+
+@given(floats(-1.5, 1.5), floats(0.002, 2), st.integers(1, 254))
+def test_dequantised_bits_bound_those_of_the_mass_and_close_in_on_them(mean, std, k):
+    """The bin's mass is the mean of the density there, times its width; then Jensen."""
+    bits = in_bits(torch.distributions.Normal(*numbers(mean, std)), k)
+    exact = -discretised_gaussian(LEVELS[k], mean, std**2) / math.log(2)
+    mass = (-bits * math.log(2)).logsumexp(0) - math.log(len(bits))
+    assert_close(-mass / math.log(2), exact, rtol=1e-4, atol=1e-4)
+    assert bits.mean() >= exact - 1e-4
+    if std > 0.2:  # nearly even within a bin
+        assert_close(bits.mean(), exact, rtol=0, atol=1e-3)
+
+
 S, X, T3 = linear_schedule(10), normal(3), torch.tensor([1, 5, 10])
 BAD = [
     bad("no levels", lambda: vlb_terms(lambda x, t: x, S, X), "x must have the 256 levels"),
@@ -115,6 +146,11 @@ BAD = [
     bad("level's var NaN", lambda: discretised_gaussian(LEVELS, 0, math.nan), "var must"),
     bad("mean NaN", lambda: discretised_gaussian(LEVELS, math.nan, 1.0), "mean must be finite"),
     bad("level's var", lambda: discretised_gaussian(LEVELS, 0, 0.0), "var must be positive"),
+    bad("not 8 bits", lambda: dequantised(X, X), "x must have the 256 levels"),
+    bad(
+        "few u", lambda: dequantised(LEVELS, LEVELS[:9] ** 2), r"u must have the shape of x, \[256"
+    ),
+    bad("u < 0", lambda: dequantised(LEVELS, LEVELS), r"u must lie in \[0, 1\], got -1 to 1"),
     bad("dims", lambda: bits_per_dim(1.0, 0), "dims must be at least 1 "),
 ]
 
