@@ -141,10 +141,11 @@ def bits_per_dim(nats: Number, dims: int) -> Number:
 
 
 def dequantised(x: Tensor, u: Tensor) -> Tensor:
-    """8-bit pixels, each spread over its bin (eq-dequantised): x + (2u - 1) / 255.
+    """8-bit pixels, each spread over its bin: x + (2u - 1) / 255.
 
     x: the 256 levels in [-1, 1]; u: like x, uniform in [0, 1]. A density can be asked for the
-    result, as it cannot for x itself, where it could grow without limit. Theis et al. 2016, sec. 3.
+    result, as it cannot for x itself, where it could grow without limit. Uria, Murray
+    and Larochelle 2013.
     """
     check_samples(x=x, u=u)
     _levels(x)
@@ -156,7 +157,7 @@ def dequantised(x: Tensor, u: Tensor) -> Tensor:
 
 
 def dequantised_bits(log_p: Number, dims: int) -> Number:
-    """Bits a coordinate that a density spends on 8-bit pixels in [-1, 1] (eq-dequantised-bits).
+    """Bits a coordinate that a density spends on 8-bit pixels in [-1, 1].
 
     log_p: the density's logarithm, in nats, at a `dequantised` image. The bin of a pixel is 2 / 255
     wide, and holds that much of the density: so log2(255 / 2) bits more than -log_p itself, which

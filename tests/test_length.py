@@ -45,11 +45,19 @@ def test_a_cell_counts_where_the_page_shows_it():
     assert length.length(nb).cells == 2
 
 
-def test_check_names_a_chapter_that_is_too_long(tmp_path):
-    path = tmp_path / "01-long.ipynb"
-    nb = md("word " * (length.WORDS + 1))
-    path.write_text(tool.dumps(nb), encoding="utf-8")
-    assert "3,501 words" in "\n".join(tool.check(path, {path.with_suffix("")}))
-    nb = md("word " * length.WORDS)
-    path.write_text(tool.dumps(nb), encoding="utf-8")
-    assert "words" not in "\n".join(tool.check(path, {path.with_suffix("")}))
+def said(folder, name, words):
+    """What `check` says of the length of a chapter."""
+    path = folder / name
+    path.write_text(tool.dumps(md("word " * words)), encoding="utf-8")
+    return [m for m in tool.check(path, {path.with_suffix("")}) if "main line" in m]
+
+
+def test_check_names_a_chapter_that_is_too_long_and_one_that_no_longer_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "STILL_TOO_LONG", {"02-b"})
+    assert said(tmp_path, "01-a.ipynb", length.WORDS) == []
+    (message,) = said(tmp_path, "01-a.ipynb", length.WORDS + 1)
+    assert "3,501 words" in message
+    assert said(tmp_path, "02-b.ipynb", length.WORDS + 1) == []
+    (message,) = said(tmp_path, "02-b.ipynb", length.WORDS)
+    assert "STILL_TOO_LONG" in message
+    assert said(tmp_path, "speed.ipynb", length.WORDS + 1) == []

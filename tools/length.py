@@ -39,6 +39,10 @@ class Length(NamedTuple):
     words: int
     cells: int
 
+    @property
+    def is_too_long(self) -> bool:
+        return self.words > WORDS or self.cells > CELLS
+
 
 def main_line(nb: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
     """The cells before the exercises."""

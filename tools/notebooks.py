@@ -49,6 +49,22 @@ TAGS = {
 }
 ADDRESS = re.compile(r"(?<![\w+/])0x[0-9a-f]{6,}", re.IGNORECASE)  # not in base64
 CHAPTER = re.compile(r"\d\d-.*\.ipynb")
+STILL_TOO_LONG = {  # to become empty
+    "01-generative-models",
+    "04-latent-variables",
+    "05-vae",
+    "07-diffusion-elbo",
+    "08-posterior",
+    "09-prediction",
+    "10-ddpm-on-a-line",
+    "11-sampling",
+    "12-score",
+    "13-sde-ode",
+    "14-unet",
+    "15-training",
+    "16-measuring",
+    "17-ddim",
+}
 FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 CODE = re.compile(
     r"^(?:(?:# )?%%|(?:import|assert) \S|from \S+ import |def \w+\(|verify\().*", re.M
@@ -168,14 +184,15 @@ def check(path: Path, toc: set[Path]) -> Iterator[str]:
     for number, cell in enumerate(code):  # counted from 0, as nbval does
         for message in check_cell(cell):
             yield f"code cell {number} {message}"
-    if CHAPTER.match(path.name):
-        found = length.length(nb)
-        if found.words > length.WORDS or found.cells > length.CELLS:
-            yield (
-                f"its main line has {found.words:,} words and {found.cells} visible code cells: at "
-                f"most {length.WORDS:,} and {length.CELLS} (a dropdown, or what is after Remember, "
-                "does not count)"
-            )
+    found, chapter = length.length(nb), CHAPTER.match(path.name)
+    if chapter and found.is_too_long != (path.stem in STILL_TOO_LONG):
+        yield (
+            f"its main line has {found.words:,} words and {found.cells} visible code cells, where "
+            f"{length.WORDS:,} and {length.CELLS} are the most: move what is beside the point into "
+            "a dropdown, or behind Remember"
+            if found.is_too_long
+            else "its main line is no longer too long: take it out of STILL_TOO_LONG"
+        )
     for cell in nb.cells:
         stray = cell.cell_type == "markdown" and CODE.search(FENCED.sub("", cell.source))
         if stray:
