@@ -37,7 +37,7 @@ from pages import (
     site,  # noqa: F401
     toc_pages,
 )
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
 
 from ddpm_lite.live import Curve, Gaussians, Histogram, Images, LiveFigure, Panel, Readout, Slider
 
@@ -309,10 +309,12 @@ def test_play(opened, motion):
         )
         if motion == "reduce":
             check_drawn(state, look(page, k))
-        if pause.count():  # a short run may have ended
-            pause.click()
+        try:
+            pause.click(timeout=3000)
+        except TimeoutError:  # a short run has ended
+            assert slider.evaluate("(e) => e.value === e.max")
+        expect(button).to_have_count(1)
         stopped = look(page, k)
-        assert button.count() == 1
         settle(page)
         assert look(page, k) == stopped
         check_drawn(state, stopped)
