@@ -80,6 +80,13 @@ WIDE = """() => [...document.querySelectorAll(".formula")]
   .map((box) => [box.querySelector("math").dataset.tex, box.tabIndex, box.ariaLabel])"""
 
 
+BROKEN_ROWS = ".formula.broken > math > mtable > mtr:has(> mtd:nth-child(4) > *)"
+UNDER = """(rows) => rows.filter((row) => row.checkVisibility()).map((row) => {
+  const [reason, line] = [row.children[3], row.children[1]].map((e) => e.getBoundingClientRect());
+  return reason.top >= line.bottom - 4;
+})"""
+
+
 def wide(page: Page, width: int) -> list[list]:
     """The formulas that scroll on a screen of this width, with what the keyboard makes of them."""
     page.set_viewport_size({"width": width, "height": 900})
@@ -92,10 +99,13 @@ def test_no_formula_scrolls_on_a_desk_and_on_a_phone_by_keyboard_too(opened):
     """As axe's scrollable-region-focusable."""
     page = opened.page
     on_desk = [wide(page, width) for width in (1024, 1200, 1280)]
+    broken_on_desk = page.locator(".formula.broken").count()
     on_phone = wide(page, PHONE["width"])
+    under = page.locator(BROKEN_ROWS).evaluate_all(UNDER)
     page.set_viewport_size(DESK)
     settle(page)
-    assert on_desk == [[], [], []]
+    assert on_desk == [[], [], []] and broken_on_desk == 0
+    assert all(under), "a reason stands under its line, where the lines are broken"
     assert all(tab == 0 and label for _, tab, label in on_phone), on_phone
 
 

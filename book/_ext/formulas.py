@@ -62,6 +62,10 @@ def before_scripts(match: re.Match) -> str:
     return bracket + start + box
 
 
+def breaks(part: ElementTree.Element) -> bool:
+    return part.tag == "mo" and part.text in BREAKS
+
+
 def in_pieces(made: str) -> str:
     """The same formula, each side of a relation or of a sum an <mrow>: where a line may be broken.
 
@@ -71,10 +75,8 @@ def in_pieces(made: str) -> str:
     for place in math.findall("./mtable/mtr/mtd") or [math]:
         pieces: list[list[ElementTree.Element]] = [[]]
         for part in place:
-            signs = all(p.tag == "mo" and p.text in BREAKS for p in pieces[-1])
-            if (
-                part.tag == "mo" and part.text in BREAKS and not signs
-            ):  # = -a is one piece
+            # not within = -a, whose minus is no sum
+            if breaks(part) and not all(map(breaks, pieces[-1])):
                 part.set("form", "infix")  # also where it begins a piece
                 pieces.append([])
             pieces[-1].append(part)

@@ -36,7 +36,7 @@ Sampler = Literal["ddim", "ddpm", "dpm"]
 class Drawing:
     """How images are drawn; x_0_hat is clipped to [-1, 1], the range of images."""
 
-    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta; dpm: DPM-Solver++, best in few steps
+    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta; dpm: DPM-Solver++(2M)
     eta: float = 1.0  # of ddim and dpm: 0 adds no noise, 1 as much as the posterior has
     steps: int = 50  # network calls an image
     shift: float | None = None  # None: times even in t; else those of `times.shifted_grid`
