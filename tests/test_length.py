@@ -38,6 +38,15 @@ def test_the_main_line_ends_at_the_exercises():
     assert length.length(nb).words == 4
 
 
+def test_a_side_path_is_no_part_of_it():
+    start, end = "```{side-path} Title of it\n```", "```{side-path-end}\n```"
+    code = nbformat.v4.new_code_cell("1")
+    nb = md(f"Two words\n\n{start}\n\nnot these", "nor these", f"nor this\n\n{end}\n\nhere again")
+    nb.cells[1:1] = [code]
+    nb.cells.append(code)
+    assert length.length(nb) == (4, 1)
+
+
 def test_a_cell_counts_where_the_page_shows_it():
     nb = md("# Title")
     for tags in ([], ["hide-input"], ["nbval-ignore-output"], ["remove-cell"], ["hide-cell"]):

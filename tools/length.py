@@ -1,7 +1,7 @@
 """How long the main line of a chapter is: its words, and the code cells that the page shows.
 
-The main line goes from the title to the exercises. What is in a dropdown is no part of it, nor are
-formulas, code and directives' options; a code cell counts unless the page hides or removes it.
+The main line goes from the title to the exercises. What is in a dropdown or a side path is no part
+of it, nor are formulas, code and directives' options; a code cell counts unless it is hidden.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import nbformat
 WORDS, CELLS = 3500, 45  # the most of a chapter: 25 minutes
 ENDS = "## Exercises"
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+SIDE_PATH = re.compile(r"^`{3,}\{side-path(-end)?\}.*\n`{3,}[ \t]*$", re.M)
 FENCE = re.compile(r"^\s*(`{3,}|~{3,}|:{3,})\s*(?:\{([\w:-]+)\})?(.*)$")
 SILENT = {
     "math",
@@ -45,11 +46,21 @@ class Length(NamedTuple):
 
 
 def main_line(nb: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
-    """The cells before the exercises."""
+    """The cells before the exercises, without what side paths fold away."""
+    is_folded = False
     for cell in nb.cells:
-        if cell.cell_type == "markdown" and f"\n{ENDS}" in f"\n{cell.source}":
+        if cell.cell_type != "markdown":
+            if not is_folded:
+                yield cell
+            continue
+        if f"\n{ENDS}" in f"\n{cell.source}":
             return
-        yield cell
+        text, *rest = SIDE_PATH.split(cell.source)
+        parts = [] if is_folded else [text]
+        for is_end, after in zip(rest[::2], rest[1::2], strict=True):
+            is_folded = not is_end
+            parts += [] if is_folded else [after]
+        yield nbformat.NotebookNode(cell, source="\n".join(parts))
 
 
 def prose(source: str) -> str:
