@@ -13,9 +13,12 @@ from pages import (
     SOURCE,
     STATE,
     browser,  # noqa: F401
+    desk,  # noqa: F401
+    site,  # noqa: F401
 )
 from playwright.sync_api import Page
 
+HREFS = "(links) => links.map((link) => link.href)"
 CHAPTERS = [name for name in ALIVE if re.search(r"/\d\d-", name)]
 LONG = [name for name in CHAPTERS if len(STATE.findall(SOURCE[name])) > 1][-2:]
 
@@ -73,12 +76,44 @@ def test_paper_has_all_sections(fresh):
     assert set(seen) == {"visible"}
 
 
+@pytest.mark.parametrize("name", LONG)
+def test_what_waits_runs_after_the_first_figure(name, browser):
+    """Menus, search and copy buttons work, and their scripts were asked for last."""
+    asked: list[str] = []
+    with browser.new_context(viewport=DESK) as context:
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{HTML.as_uri()}/{name}")
+        page.locator("html[data-settled]").wait_for()
+        names = [found[1] for url in asked if (found := re.search(r"([\w.-]+)\.js\b", url))]
+        first = [name for name in names if name in ("live", "formulas", "contents", "later")]
+        assert names[-1] == "pydata-sphinx-theme" and {"bootstrap", "copybutton"} < {*names}
+        assert max(map(names.index, first)) < min(
+            names.index(n) for n in ("bootstrap", "copybutton")
+        )
+        assert page.locator("button.copybtn").count() > 0
+        page.locator("button.search-button__button:visible").first.click()
+        assert page.locator("dialog#pst-search-dialog[open]").count() == 1
+
+
+def test_search_finds_a_chapter(desk, site):
+    page = desk.new_page()
+    page.goto(f"{site}/search.html?q=posterior+variance")
+    found = page.locator("#search-results li a")
+    found.first.wait_for()
+    assert any("08-posterior" in (link or "") for link in found.evaluate_all(HREFS))
+    page.close()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_no_script_holds_the_page_up(name):
-    """Scripts that are files are deferred; but one sets names for a line in the page."""
+    """Ours are deferred, the theme's left to later.js; one sets names for a line in the page."""
     tags = [tag.split(">")[0] for tag in SOURCE[name].split("<script")[1:]]
-    held = [tag for tag in tags if "src=" in tag and " defer" not in tag]
+    files = [tag for tag in tags if "src=" in tag and 'type="later"' not in tag]
+    held = [tag for tag in files if " defer" not in tag]
     assert all("documentation_options.js" in tag for tag in held), held
+    ours = "documentation_options|live|formulas|contents|later|searchtools|language_data"
+    assert all(re.search(rf"_static/({ours})\.js", tag) for tag in files), files
     assert "fontawesome.js" not in SOURCE[name] and "MathJax" not in SOURCE[name]
 
 
