@@ -224,3 +224,12 @@ CHECKS = {
     "arrows": check_arrows,
     "rule": check_rule,
 }
+
+
+def put(page: Page, k: int, pos: list[int]) -> None:
+    """Put the controls of figure k to the given positions."""
+    page.locator(".lf").nth(k).evaluate(
+        """(lf, pos) => lf.querySelectorAll(".lf-control :is(input, select)").forEach((c, i) => {
+          c.value = pos[i]; c.dispatchEvent(new Event("input")); })""",
+        pos,
+    )

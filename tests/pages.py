@@ -5,21 +5,15 @@ Pages come from _toc.yml and from the built folder (_build/html, or BOOK_HTML).
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import re
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import chromium
-import pytest
 import yaml
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = Path(os.environ.get("BOOK_HTML", ROOT / "_build" / "html")).resolve()
@@ -55,35 +49,6 @@ ALIVE = [name for name in PAGES if STATE.search(SOURCE[name])]
 
 
 # ---- the browser ---------------------------------------------------------------------------------
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    handler = functools.partial(QuietHandler, directory=str(HTML))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium.find()
-    with sync_playwright() as playwright:
-        running = chromium.launch(playwright, path)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def desk(browser) -> Iterator[BrowserContext]:
-    with browser.new_context(viewport=DESK, color_scheme="light") as context:
-        yield context
 
 
 @dataclass
@@ -132,14 +97,6 @@ def open_page(context: BrowserContext, base: str, name: str) -> Opened:
     page.evaluate(STILL)
     settle(page)  # formulas and fonts move the layout; figures follow a frame later
     return opened
-
-
-@pytest.fixture(scope="module", params=PAGES)
-def opened(request, desk) -> Iterator[Opened]:
-    """Each page in turn, opened once from the disk."""
-    opened = open_page(desk, HTML.as_uri(), request.param)
-    yield opened
-    opened.page.close()
 
 
 # The theme's sidebars do not slide, and all of the page is laid out.

@@ -27,12 +27,7 @@ HTML = ROOT / "_build" / "html"
 DOCTREES = ROOT / "_build" / ".doctrees"
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-IN_BROWSER = [
-    "tests/test_pages.py",
-    "tests/test_page_text.py",
-    "tests/test_page_loading.py",
-    "tests/test_lab.py",
-]
+IN_BROWSER = ["tests/in_browser", "tests/test_lab.py"]
 COVERAGE = 95  # per cent of the lines of ddpm_lite
 CELL_TIMEOUT = 120  # seconds
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -159,7 +154,8 @@ def stages() -> list[Stage]:
     outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel
     # JupyterLab after the pages, not beside them: it starts kernels, and waits for them
-    in_browser = [[*PYTEST, *IN_BROWSER[:-1], "-n", "2"], [*PYTEST, IN_BROWSER[-1]]]
+    pages, lab = ([*PYTEST, part] for part in IN_BROWSER)
+    in_browser = [[*pages, "-n", "2", "--dist", "loadgroup"], lab]
     return [
         a_browser,
         lint(),

@@ -12,9 +12,6 @@ from pages import (
     PAGES,
     SOURCE,
     STATE,
-    browser,  # noqa: F401
-    desk,  # noqa: F401
-    site,  # noqa: F401
 )
 from playwright.sync_api import Page
 

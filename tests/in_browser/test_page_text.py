@@ -13,9 +13,6 @@ from pages import (
     PHONE,
     ROOT,
     SOURCE,
-    browser,  # noqa: F401
-    desk,  # noqa: F401
-    opened,  # noqa: F401
     settle,
 )
 from playwright.sync_api import Page
