@@ -52,8 +52,6 @@ CHAPTER = re.compile(r"\d\d-.*\.ipynb")
 STILL_TOO_LONG = {  # to become empty
     "01-generative-models",
     "04-latent-variables",
-    "08-posterior",
-    "09-prediction",
     "10-ddpm-on-a-line",
     "11-sampling",
     "12-score",
