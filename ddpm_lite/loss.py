@@ -103,7 +103,7 @@ def x_0_weight(schedule: NoiseSchedule, variance: Tensor) -> Tensor:
     """The bound's weight on |x_0 - x_0_hat|^2 at each t in 2..T, in nats (eq-x0-weight).
 
     As `eps_weight`, from which it differs by the factor SNR_t. With variance = beta_tilde it is
-    half the fall of the SNR in that step. Kingma et al. 2021, eq. 14.
+    half the fall of the SNR in that step. Kingma et al. 2021, eq. 13.
     """
     weight = torch.zeros_like(schedule.beta)
     weight[2:] = eps_weight(schedule, variance)[2:] * schedule.snr[2:]
