@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .checks import check_samples, check_times
+from .checks import check_samples, check_times, extent
 from .loss import check_variance
 from .mixture import GaussianMixture
 from .posterior import step_variances
@@ -24,22 +24,25 @@ def grid(low: float = -8.0, high: float = 8.0, n: int = 4096) -> Tensor:
     return torch.linspace(low, high, n, dtype=torch.float64)
 
 
-def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor:
+def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
     """The density of mean(X) + std Z on the grid, X having ``density``, Z ~ N(0, 1) (eq-push).
 
-    x: even grid [n], float64; density: [n]; mean: the map's values on the grid, [n]; std >= 0.
-    The mass of each cell lands at mean(x), shared among the four nearest grid points by cubic
-    interpolation, which keeps its first three moments; the noise is a product in Fourier space.
-    Raises ValueError where more than 0.1 % of the mass lands outside the grid.
+    x: even grid [n], float64; density: [n], or rows [C, n], pushed by the same map, each with its
+    own noise; mean: the map's values on the grid, [n]; std >= 0, for rows also [C, 1]. The mass
+    of each cell lands at mean(x), shared among the four nearest grid points by cubic interpolation,
+    which keeps its first three moments; the noise is a product in Fourier space. Raises ValueError
+    where more than 0.1 % of the mass lands outside the grid.
     """
     step = grid_step(x)
-    check_samples(x=x, density=density, mean=mean)
+    check_samples(density=density)
+    check_samples(x=x, density=density[0] if density.ndim == 2 else density, mean=mean)
     density, mean = density.double(), mean.double()
-    if not std >= 0:
-        raise ValueError(f"std must be at least 0, got {std}")
-    ends = torch.stack([x[0] - mean, mean - x[-1]])
-    beyond = torch.special.ndtr(ends / std) if std else (ends > 0).double()
-    outside = float((density * beyond.sum(0)).sum() * step)
+    std = torch.as_tensor(std, dtype=torch.float64, device=x.device)
+    if not (std >= 0).all():
+        raise ValueError(f"std must be at least 0, got {extent(std)}")
+    below, above = ((end / std.clamp(min=1e-9)) for end in (x[0] - mean, mean - x[-1]))
+    beyond = torch.special.ndtr(below) + torch.special.ndtr(above)
+    outside = float((density * beyond).sum(-1).max() * step)
     if outside > 1e-3:
         raise ValueError(
             f"x must reach farther: {100 * outside:.2g} % of the mass lands outside "
@@ -58,8 +61,8 @@ def push_density(x: Tensor, density: Tensor, mean: Tensor, std: float) -> Tensor
     )
     landed = torch.zeros_like(density)
     for offset, share in zip((-1, 0, 1, 2), shares, strict=True):
-        landed.index_add_(0, left + offset, share * density)
-    if std == 0:
+        landed.index_add_(-1, left + offset, share * density)
+    if not std.any():
         return landed
     cycles = torch.fft.rfftfreq(len(x), float(step), dtype=x.dtype, device=x.device)
     frequency = 2 * math.pi * cycles

@@ -57,7 +57,8 @@ def best_variance(error: Tensor) -> Variance:
 
     error: E (eps - eps_hat)^2 of a coordinate at each t, a table [T + 1], as `density.least_error`
     makes it. sigma^2 is error_t / alpha_bar_t of the way from beta_tilde to beta, or beyond. t must
-    be int64. Bao et al. 2022, theorem 1.
+    be int64. For the exact denoiser Bao, Li, Zhu and Zhang 2022, theorem 1; for an imperfect one
+    Bao, Li, Sun, Zhu and Zhang 2022.
     """
     error = torch.as_tensor(error, dtype=torch.float64, device="cpu")  # once: steps do not wait
 

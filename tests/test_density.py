@@ -88,6 +88,14 @@ def test_push_without_noise_by_the_identity_changes_nothing():
     assert_close(push_density(x, p, x, 0.0), p, rtol=0, atol=1e-12)
 
 
+def test_push_of_rows_is_the_push_of_each_with_its_own_noise():
+    x, mixture, std = grid(n=256), two_modes(0.3), numbers(0.0, 0.4, 1.2)
+    rows = torch.stack([mixture.log_prob(x - shift).exp() for shift in (-1, 0, 1)])
+    pushed = push_density(x, rows, 0.7 * x, std[:, None])
+    alone = [push_density(x, p, 0.7 * x, float(s)) for p, s in zip(rows, std, strict=True)]
+    assert_close(pushed, torch.stack(alone), rtol=0, atol=1e-12)
+
+
 def dense(mixture, schedule, x, step, steps):
     """`sampled_density` by its definition: the density before the last step, and the last map.
 
@@ -224,6 +232,7 @@ P, MODEL, NAN = M.log_prob(LINE).exp(), M.denoiser(S), math.nan
 STEP = LINE[1] - LINE[0]
 COUNTS = torch.zeros(64).long()
 COUNTS[32] = 1
+ROWS, STD = torch.stack([P, P]), torch.tensor([[1.0], [2.0]])
 
 
 def of_model(model):
@@ -243,6 +252,9 @@ BAD = [
     bad("push shapes", lambda: push_density(LINE, P[1:], LINE, 1.0), r"density .*\[64\].*\[63\]"),
     bad("push NaN", lambda: push_density(LINE, P, LINE * NAN, 1.0), "mean must be finite, got NaN"),
     bad("push std", lambda: push_density(LINE, P, LINE, -1.0), "std .*at least 0, got -1"),
+    bad("push rows", lambda: push_density(LINE, ROWS, LINE, -STD), "std .* from -2 to -1"),
+    bad("push a row", lambda: push_density(LINE, ROWS / (2 - STD), LINE, STD), "density .*NaN"),
+    bad("push rows away", lambda: push_density(LINE, ROWS, LINE + 9, STD), "x .*farther: .*wider"),
     bad("push away", lambda: push_density(LINE, P, LINE + 9, 1.0), "x .*farther: .*wider"),
     bad("narrow", lambda: density(grid(-1, 1, 64)), "initial .*mass 1 .*0.69.*wider"),
     bad("coarse", lambda: density(grid(n=6)), "initial .*mass 1 .*finer grid"),
