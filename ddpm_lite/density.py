@@ -95,13 +95,14 @@ def sampled_density(
         raise ValueError(
             f"initial must have mass 1 on the grid x, got {mass:.4g}: use a wider or finer grid"
         )
-    zero, one = torch.zeros_like(x), torch.ones_like(x[:1])
+    places = torch.cat([x, x[:1]])  # the first once more, with z = 1: there the noise shows
+    z = torch.zeros_like(places)
+    z[-1] = 1
     for t, s in stages(times):
-        t_now, s_now = at_time(t, x), at_time(s, x)
-        eps_hat = checked(model, x, t_now).to(x)
-        mean = step(schedule, x, t_now, s_now, eps_hat, zero)
-        noisy = step(schedule, x[:1], t_now[:1], s_now[:1], eps_hat[:1], one)
-        density = push_density(x, density, mean, float(noisy[0] - mean[0]))
+        t_now, s_now = at_time(t, places), at_time(s, places)
+        eps_hat = checked(model, x, t_now[:-1]).to(x)
+        moved = step(schedule, places, t_now, s_now, torch.cat([eps_hat, eps_hat[:1]]), z)
+        density = push_density(x, density, moved[:-1], float(moved[-1] - moved[0]))
     return density
 
 
