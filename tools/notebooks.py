@@ -52,8 +52,6 @@ CHAPTER = re.compile(r"\d\d-.*\.ipynb")
 STILL_TOO_LONG = {  # to become empty
     "14-unet",
     "15-training",
-    "16-measuring",
-    "17-ddim",
 }
 FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 CODE = re.compile(
