@@ -50,7 +50,6 @@ TAGS = {
 ADDRESS = re.compile(r"(?<![\w+/])0x[0-9a-f]{6,}", re.IGNORECASE)  # not in base64
 CHAPTER = re.compile(r"\d\d-.*\.ipynb")
 STILL_TOO_LONG = {  # to become empty
-    "15-training",
 }
 FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.M | re.S)
 CODE = re.compile(
