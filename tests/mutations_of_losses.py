@@ -78,11 +78,17 @@ EQUATIONS = {
             "torch.exp(-0.5 * std * frequency**2)",
             "eq-push",
         ),
-        ("float(noisy[0] - mean[0])", "float(noisy[0] - mean[0]) / 2", "eq-ddpm-step"),
     ],
 }
 
 LAWS = {
+    "density": [
+        (
+            "float(moved[-1] - moved[0])",
+            "float(moved[-1] - moved[0]) / 2",
+            "test_density.test_sampled_density_of_one_gaussian_is_gaussian",
+        ),
+    ],
     "loss": [
         (
             "at(weight, t, error) * error",
