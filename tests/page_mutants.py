@@ -42,7 +42,7 @@ RECORD = Path(__file__).with_name("page_mutants.json")
 REASONS = {
     "input": "what the check is tried on: the equation holds for the changed one too",
     "scale": "a standard error or another measure of how near is near",
-    "form": "another form of the same formula, or a part that is zero here",
+    "form": "another form of the same formula, or a part that is 0 or 1 here",
     "bound": "an inequality: the changed one is on the same side of it",
 }
 
