@@ -82,13 +82,6 @@ EQUATIONS = {
 }
 
 LAWS = {
-    "density": [
-        (
-            "float(moved[-1] - moved[0])",
-            "float(moved[-1] - moved[0]) / 2",
-            "test_density.test_sampled_density_of_one_gaussian_is_gaussian",
-        ),
-    ],
     "loss": [
         (
             "at(weight, t, error) * error",
@@ -176,6 +169,11 @@ LAWS = {
         ),
     ],
     "density": [
+        (
+            "float(moved[-1] - moved[0])",
+            "float(moved[-1] - moved[0]) / 2",
+            "test_density.test_sampled_density_of_one_gaussian_is_gaussian",
+        ),
         (
             "data.diffused(schedule, t).log_prob(x).exp() * step",
             "data.log_prob(x).exp() * step",
