@@ -17,13 +17,14 @@ CLASS = "side-path"
 
 
 class SidePath(DropdownDirective):
-    """Where a side path starts, and its title."""
+    """Where a side path starts, and its title, which names it as one."""
 
     required_arguments, optional_arguments = 1, 0
     has_content = False
 
     def run_with_defaults(self) -> list[nodes.Node]:
         self.options["class-container"] = [CLASS]
+        self.arguments = [f"Side path: {self.arguments[0]}"]
         return super().run_with_defaults()
 
 
