@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page
 
+FIGURES = ".lf:not([data-network])"  # a network's figure has tests of its own
 LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
   pos: [...lf.querySelectorAll(".lf-control :is(input, select)")].map((c) => Number(c.value)),
   said: [...lf.querySelectorAll(".lf-control :is(input, select)")].map(
@@ -45,7 +46,7 @@ LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
 
 def look(page: Page, k: int | None = None) -> Any:
     """What figure k shows now (all figures: k = None)."""
-    seen = page.locator(".lf").evaluate_all(LOOK, k)
+    seen = page.locator(FIGURES).evaluate_all(LOOK, k)
     return seen if k is None else seen[0]
 
 
@@ -228,7 +229,7 @@ CHECKS = {
 
 def put(page: Page, k: int, pos: list[int]) -> None:
     """Put the controls of figure k to the given positions."""
-    page.locator(".lf").nth(k).evaluate(
+    page.locator(FIGURES).nth(k).evaluate(
         """(lf, pos) => lf.querySelectorAll(".lf-control :is(input, select)").forEach((c, i) => {
           c.value = pos[i]; c.dispatchEvent(new Event("input")); })""",
         pos,
