@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from drawn import pixels, points
+from drawn import check_greys, greys, pixels, points
 from pages import ROOT, Opened, open_page
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
@@ -73,20 +73,6 @@ def begin(page: Page, k: int = 0) -> None:
     wait(page, "idle", k)
 
 
-def greys(page: Page, k: int = 0) -> np.ndarray:
-    """The pictures of figure k, [n, 28, 28], as grey levels."""
-    url = page.locator(".lf .lf-sheet canvas").nth(k).evaluate("(c) => c.toDataURL()")
-    sheet = pixels({"png": url})[..., 0]
-    assert (sheet.shape[1] + 1) % 29 == 0
-    return np.stack([sheet[:, 29 * c :][:, :28] for c in range((sheet.shape[1] + 1) // 29)])
-
-
-def check_greys(page: Page, wanted: np.ndarray, k: int = 0) -> None:
-    """Assert that figure k shows these pictures in [-1, 1], to one grey level."""
-    level = np.clip((wanted.reshape(-1, 28, 28) + 1) * 127.5, 0, 255)
-    assert np.abs(greys(page, k) - level).max() <= 1
-
-
 def test_before_the_click_nothing_is_fetched_and_the_still_is_shown(open_figures):
     page = open_figures(toys.walk(), toys.pad())
     assert page.evaluate("() => globalThis.ddpmNetworks") is None
@@ -117,8 +103,21 @@ def test_a_walk_is_python_s_from_the_same_noise(open_figures):
     check_greys(page, toys.walked(normals(4, (4, 28, 28)), 200, 1.0, 4))
 
 
+HEARD = """() => { // the last step heard of each job
+  const Right = Worker;
+  window.heard = {};
+  globalThis.Worker = class extends Right {
+    constructor(url) {
+      super(url);
+      this.addEventListener("message", ({ data: { id, step } }) => { if (step) heard[id] = step; });
+    }
+  };
+}"""
+
+
 def test_stop_stops_and_the_tab_answers_meanwhile(open_figures):
     page = open_figures(toys.walk(steps=toys.Slider([200])))
+    page.evaluate(HEARD)
     page.evaluate("() => { window.ticks = 0; setInterval(() => { ticks += 1; }, 1); }")
     button(page).click()
     page.wait_for_function("() => document.querySelector('.lf-net progress').value > 0")
@@ -132,8 +131,11 @@ def test_stop_stops_and_the_tab_answers_meanwhile(open_figures):
     page.evaluate("() => new Promise((f) => setTimeout(f, 0))")
     assert np.array_equal(greys(page), stopped)
     assert not np.abs(stopped).max() == 0
-    button(page).click()  # and it draws again
-    wait(page, "running")
+    button(page).click()  # and it draws again, and the worker with it alone
+    page.wait_for_function("() => Object.values(heard).length === 2 && Object.values(heard)[1] > 1")
+    first = page.evaluate("() => Object.values(heard)[0]")
+    page.wait_for_function("() => Object.values(heard)[1] > 20")
+    assert page.evaluate("() => Object.values(heard)[0]") == first < 200
     button(page).click()
     wait(page, "idle")
 
@@ -161,10 +163,15 @@ def test_a_curve_follows_its_slider(open_figures):
     page = open_figures(toys.line())
     begin(page)
     slider = page.locator(".lf input")
-    for key, t in (("ArrowRight", 60), ("End", 100), ("Home", 0)):
-        slider.press(key)
+    quick = "(e) => [2, 7, 3].forEach((p) => { e.value = p; e.dispatchEvent(new Event('input')); })"
+    for move, t in (
+        (lambda: slider.press("ArrowRight"), 60),
+        (lambda: slider.press("End"), 100),
+        (lambda: slider.evaluate(quick), 30),  # faster than the network: the last one stays
+        (lambda: slider.press("Home"), 0),
+    ):
+        move()
         wait(page, "idle")
-        page.wait_for_function("() => new Promise((f) => requestAnimationFrame(() => f(true)))")
         (path,) = page.locator(".lf-line.lf-curve").all()
         y = points(path.get_attribute("d"))[:, 1]
         height = float(page.locator(".lf-inner").get_attribute("height"))
