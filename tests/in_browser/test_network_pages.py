@@ -85,7 +85,7 @@ def test_without_webassembly(desk):
     page = desk.new_page()
     page.add_init_script(WITHOUT)
     workers: list[Any] = []
-    page.on("worker", workers.append)
+    page.on("worker", lambda worker: workers.append(worker))
     check_networks(page, name)
     assert [worker.evaluate("() => typeof WebAssembly") for worker in workers] == ["undefined"]
     page.close()
