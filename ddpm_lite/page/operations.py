@@ -258,7 +258,7 @@ class Norm:
     def finish(self, out: Value, silu: bool) -> Value:
         c, h, w = self.x.shape
         self.builder.emit(
-            "norm", x=_pixel(self.x), out=_pixel(out), size=[h, w, c], silu=silu, **self.facts
+            "norm", x=_pixel(self.x), out=_pixel(out), size=[h, w, c], act=silu, **self.facts
         )
         return out
 
