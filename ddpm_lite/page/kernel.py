@@ -28,7 +28,7 @@ def text(fused: bool) -> str:
 
 def assembled() -> bytes:
     """The bytes of both modules."""
-    from wasmtime import wat2wasm  # type: ignore[import-not-found]
+    from wasmtime import wat2wasm
 
     inner = "".join(f"\\{byte:02x}" for byte in wat2wasm(text(True)))
     outer = text(False).removesuffix(")\n") + f'\n(@custom "fused" "{inner}"))\n'
@@ -76,7 +76,9 @@ def _while(end: str, rows: int, turns: int, fused: bool) -> list[str]:
         lines.append(f"(local.set $b (v128.load offset={16 * k} (local.get $B)))")
         for r in range(rows):
             a = f"(v128.load32_splat offset={4 * k} (local.get $a{r}))"
-            lines.append(f"(local.set $c{r} {_madd(a, '(local.get $b)', f'(local.get $c{r})', fused)})")
+            lines.append(
+                f"(local.set $c{r} {_madd(a, '(local.get $b)', f'(local.get $c{r})', fused)})"
+            )
     lines += [f"(local.set $a{r} {_plus(f'$a{r}', 4 * turns)})" for r in range(rows)]
     return [*lines, f"(local.set $B {_plus('$B', 16 * turns)})", f"(br {name})))"]
 
@@ -90,10 +92,16 @@ def _silu(fused: bool) -> str:
         terms.append(factor)
     for term in reversed(terms):
         series = _madd(series, f, _number(term), fused)
-    v = _madd("(v128.load (local.get $x))", "(v128.load (i32.add (local.get $scale) (local.get $i)))",
-              "(v128.load (i32.add (local.get $shift) (local.get $i)))", fused)
-    power = ("(i32x4.shl (i32x4.add (i32x4.trunc_sat_f32x4_s (local.get $k))"
-             " (i32x4.splat (i32.const 127))) (i32.const 23))")
+    v = _madd(
+        "(v128.load (local.get $x))",
+        "(v128.load (i32.add (local.get $scale) (local.get $i)))",
+        "(v128.load (i32.add (local.get $shift) (local.get $i)))",
+        fused,
+    )
+    power = (
+        "(i32x4.shl (i32x4.add (i32x4.trunc_sat_f32x4_s (local.get $k))"
+        " (i32x4.splat (i32.const 127))) (i32.const 23))"
+    )
     lines = [
         '(func (export "silu") (param $x i32) (param $o i32) (param $scale i32) (param $shift i32)',
         "(param $pixels i32) (param $n i32)",
