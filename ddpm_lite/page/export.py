@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
-from .operations import RULES, VIEWS, Norm, flat, viewed
+from .images import Norm
+from .operations import RULES, VIEWS, flat, viewed
 from .program import BATCH, Builder, Exported, Value
 
 
@@ -31,7 +32,8 @@ def export(net: nn.Module, example_inputs: Sequence[Tensor]) -> Exported:
     if net.training:
         raise ValueError("net must be in eval mode: call net.eval()")
     exported = torch.export.export(net, tuple(example_inputs))
-    builder, known, inputs = Builder(), {}, {}
+    builder, known = Builder(), dict[Node, Any]()
+    inputs: dict[str, Value] = {}
     for spec, node in zip(exported.graph_signature.input_specs, exported.graph.nodes, strict=False):
         if spec.kind is InputKind.USER_INPUT:
             known[node] = inputs[node.name] = builder.new(
@@ -56,8 +58,8 @@ def _tensor(exported: torch.export.ExportedProgram, spec: Any) -> Tensor:
 
 def _lower(builder: Builder, node: Node, known: dict[Node, Any]) -> Any:
     """What the node computes: a Value, several, or a tensor where nothing of it is an input."""
-    args = torch.fx.map_arg(node.args, known.__getitem__)
-    kwargs = torch.fx.map_arg(node.kwargs, known.__getitem__)
+    args: Any = torch.fx.map_arg(node.args, known.__getitem__)
+    kwargs: Any = torch.fx.map_arg(node.kwargs, known.__getitem__)
     if node.target is operator.getitem:
         return args[0][args[1]]
     if not any(isinstance(a, Value | Norm) for a in flat((args, kwargs))):

@@ -65,7 +65,7 @@ function makeMachine(program, weights, kernel) {
   const H = memory ? new Float32Array(memory.buffer) : new Float32Array(floats);
   H.set(halves(new Uint16Array(weights)));
   H.set(constants, starts[0]);
-  return { H, starts, room, gemm: kernel ? compiled(kernel, memory) : plain(H) };
+  return { H, starts, room, ...(kernel ? compiled(kernel, memory) : plain(H)) };
 }
 
 const fours = (n) => Math.ceil(n / 4) * 4;
@@ -73,7 +73,7 @@ const fours = (n) => Math.ceil(n / 4) * 4;
 function roomOf(o) {
   if (o.op === "matmul") return (o.size[0] + o.size[1]) * fours(o.size[2]);
   if (o.op === "spread") return o.size[0] * o.size[1] * fours(o.kernel ** 2 * o.channels);
-  return o.op === "conv" ? 7 * fours(o.channels) : 0;
+  return o.op === "conv" ? fours(o.channels) : o.op === "norm" ? 2 * o.size[2] : 0;
 }
 
 // float16 to float32.
@@ -87,19 +87,22 @@ function halves(bits) {
 
 // ---- gemm(M, A, lda, B, C, ldc, K, N): C[M, N] += A[M, K] B; B in panels [N / 4, K, 4], N of fours ---
 
+// What the kernel can do: kernel.py says how. A browser with relaxed SIMD takes the module within it.
 function compiled(kernel, memory) {
-  const module = new WebAssembly.Module(kernel), { exports } = new WebAssembly.Instance(module, { page: { memory } });
-  const { gemm7, gemm4, gemm1 } = exports;
-  return (M, A, lda, B, C, ldc, K, N) => {
+  const whole = new WebAssembly.Module(kernel), [fused] = WebAssembly.Module.customSections(whole, "fused");
+  const module = fused && WebAssembly.validate(fused) ? new WebAssembly.Module(fused) : whole;
+  const { gemm7, gemm4, gemm1, silu } = new WebAssembly.Instance(module, { page: { memory } }).exports;
+  const gemm = (M, A, lda, B, C, ldc, K, N) => {
     let m = 0;
     for (; m + 7 <= M; m += 7) gemm7(4 * (A + m * lda), 4 * lda, 4 * B, 4 * (C + m * ldc), 4 * ldc, K, N);
     for (; m + 4 <= M; m += 4) gemm4(4 * (A + m * lda), 4 * lda, 4 * B, 4 * (C + m * ldc), 4 * ldc, K, N);
     for (; m < M; m++) gemm1(4 * (A + m * lda), 4 * lda, 4 * B, 4 * (C + m * ldc), 4 * ldc, K, N);
   };
+  return { gemm, silu: (x, o, scale, shift, pixels, n) => silu(4 * x, 4 * o, 4 * scale, 4 * shift, pixels, 4 * n) };
 }
 
 function plain(H) {
-  return (M, A, lda, B, C, ldc, K, N) => {
+  const gemm = (M, A, lda, B, C, ldc, K, N) => {
     for (let n = 0; n < N; n += 4, B += 4 * K) for (let m = 0; m < M; m++) {
       let c = C + m * ldc + n, a = A + m * lda, p = 0, q = 0, r = 0, s = 0;
       for (let b = B; b < B + 4 * K; b += 4, a++) {
@@ -109,6 +112,13 @@ function plain(H) {
       H[c] += p; H[c + 1] += q; H[c + 2] += r; H[c + 3] += s;
     }
   };
+  const silu = (x, o, scale, shift, pixels, n) => {
+    for (; pixels--; x += n, o += n) for (let c = 0; c < n; c++) {
+      const v = H[x + c] * H[scale + c] + H[shift + c];
+      H[o + c] = v / (1 + Math.exp(-v));
+    }
+  };
+  return { gemm, silu };
 }
 
 // ---- the operations, each (machine, what the program says of it) -----------------------------------
@@ -158,19 +168,16 @@ const OPERATIONS = {
   },
 
   // A group norm, the scale and shift of each channel after it, and SiLU, in one pass.
-  norm({ H, starts }, { x, out, size: [h, w, n], groups, eps, weight, bias, scale, shift, silu }) {
-    const [from, down, right] = place(starts, x), [to, toDown, toRight] = place(starts, out), g = n / groups;
-    const [A, B] = moments(H, from, down, right, h, w, n, groups, eps);
-    for (let c = 0; c < n; c++) {
-      if (weight >= 0) { A[c] *= H[weight + c]; B[c] = B[c] * H[weight + c] + H[bias + c]; }
-      if (!scale) continue;
-      const by = H[starts[scale[0]] + scale[1] + c * scale[2]];
-      A[c] *= by; B[c] = B[c] * by + H[starts[shift[0]] + shift[1] + c * shift[2]];
-    }
-    for (let y = 0; y < h; y++) for (let q = 0; q < w; q++) {
-      const i = from + y * down + q * right, o = to + y * toDown + q * toRight;
-      if (silu) for (let c = 0; c < n; c++) { const v = H[i + c] * A[c] + B[c]; H[o + c] = v / (1 + Math.exp(-v)); }
-      else for (let c = 0; c < n; c++) H[o + c] = H[i + c] * A[c] + B[c];
+  norm({ H, starts, room, silu }, { x, out, size: [h, w, n], groups, eps, weight, bias, scale, shift, act }) {
+    const [from, down, right] = place(starts, x), [to, toDown, toRight] = place(starts, out), B = room + n;
+    moments(H, from, down, right, h, w, n, groups, eps, room);
+    const changed = (a, b) => { for (let c = 0; c < n; c++) { H[room + c] *= a(c); H[B + c] = H[B + c] * a(c) + b(c); } };
+    if (weight >= 0) changed((c) => H[weight + c], (c) => H[bias + c]);
+    if (scale) changed((c) => H[starts[scale[0]] + scale[1] + c * scale[2]], (c) => H[starts[shift[0]] + shift[1] + c * shift[2]]);
+    for (let y = 0; y < h; y++) {
+      const i = from + y * down, o = to + y * toDown;
+      if (act) silu(i, o, room, B, w, n);
+      else for (let q = 0; q < w; q++) for (let c = 0; c < n; c++) H[o + q * toRight + c] = H[i + q * right + c] * H[room + c] + H[B + c];
     }
   },
 
@@ -206,19 +213,17 @@ function fillRows(H, to, rows, step, n, bias) {
   for (let r = 0; r < rows; r++, to += step) for (let c = 0; c < n; c++) H[to + c] = bias < 0 ? 0 : H[bias + c];
 }
 
-// A and B of each channel, so that x A + B has mean 0 and variance 1 in each group.
-function moments(H, from, down, right, h, w, n, groups, eps) {
-  const sum = new Float64Array(n), square = new Float64Array(n), g = n / groups;
+// The scale and shift of each channel, n and n numbers at `to`, that give its group mean 0 and variance 1.
+function moments(H, from, down, right, h, w, n, groups, eps, to) {
+  const sum = new Float64Array(n), square = new Float64Array(n), g = n / groups, count = g * h * w;
   for (let y = 0; y < h; y++) for (let q = 0; q < w; q++) for (let c = 0, i = from + y * down + q * right; c < n; c++) {
     const v = H[i + c]; sum[c] += v; square[c] += v * v;
   }
+  const total = (sums, k) => sums.subarray(k, k + g).reduce((a, b) => a + b, 0);
   for (let k = 0; k < n; k += g) {
-    let s = 0, r = 0;
-    for (let c = k; c < k + g; c++) { s += sum[c]; r += square[c]; }
-    const mean = s / (g * h * w), by = 1 / Math.sqrt(r / (g * h * w) - mean * mean + eps);
-    sum.fill(by, k, k + g); square.fill(-mean * by, k, k + g);
+    const mean = total(sum, k) / count, by = 1 / Math.sqrt(total(square, k) / count - mean * mean + eps);
+    H.fill(by, to + k, to + k + g); H.fill(-mean * by, to + n + k, to + n + k + g);
   }
-  return [sum, square];
 }
 
 const EACH = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..networks.denoiser import READ
-from ..prediction import predict_eps, predict_x_0
+from ..prediction import Model, predict_eps, predict_x_0
 from ..sampling import Walk, ddim_step, ddpm_step, sample
 from ..schedule import NoiseSchedule
 from ..solvers import dpm_solver
@@ -71,7 +71,7 @@ def walk_table(
 
 
 def _walk(
-    model: object,
+    model: Model,
     schedule: NoiseSchedule,
     solver: str,
     times: Tensor,
