@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page
 
+FIGURES = ".lf:not([data-network])"  # a network's figure has tests of its own
 LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
   pos: [...lf.querySelectorAll(".lf-control :is(input, select)")].map((c) => Number(c.value)),
   said: [...lf.querySelectorAll(".lf-control :is(input, select)")].map(
@@ -45,7 +46,7 @@ LOOK = """(all, k) => all.filter((_, i) => k === null || i === k).map((lf) => ({
 
 def look(page: Page, k: int | None = None) -> Any:
     """What figure k shows now (all figures: k = None)."""
-    seen = page.locator(".lf").evaluate_all(LOOK, k)
+    seen = page.locator(FIGURES).evaluate_all(LOOK, k)
     return seen if k is None else seen[0]
 
 
@@ -184,6 +185,20 @@ def pixels(shown: dict[str, Any]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), dtype=int)
 
 
+def greys(page: Page, k: int = 0) -> np.ndarray:
+    """The row of pictures that the k-th figure with pictures shows, [n, 28, 28], as grey levels."""
+    url = page.locator(".lf .lf-sheet canvas").nth(k).evaluate("(c) => c.toDataURL()")
+    sheet = pixels({"png": url})[..., 0]
+    assert (sheet.shape[1] + 1) % 29 == 0
+    return np.stack([sheet[:, 29 * c :][:, :28] for c in range((sheet.shape[1] + 1) // 29)])
+
+
+def check_greys(page: Page, wanted: np.ndarray, k: int = 0) -> None:
+    """Assert that they are these pictures in [-1, 1], to one grey level."""
+    level = np.clip((wanted.reshape(-1, 28, 28) + 1) * 127.5, 0, 255)
+    assert np.abs(greys(page, k) - level).max() <= 1
+
+
 def check_images(mark, v, shown, s, maps, where):
     drawn, gap = pixels(shown), mark["gap"]
     rows, columns, h, w = v["pixels"].shape
@@ -228,7 +243,7 @@ CHECKS = {
 
 def put(page: Page, k: int, pos: list[int]) -> None:
     """Put the controls of figure k to the given positions."""
-    page.locator(".lf").nth(k).evaluate(
+    page.locator(FIGURES).nth(k).evaluate(
         """(lf, pos) => lf.querySelectorAll(".lf-control :is(input, select)").forEach((c, i) => {
           c.value = pos[i]; c.dispatchEvent(new Event("input")); })""",
         pos,

@@ -46,6 +46,7 @@ PAGES = [name for name in toc_pages() if name in BUILT]
 OTHERS = [name for name in BUILT if name not in PAGES]  # search, index of names, redirects
 SOURCE = {name: (HTML / name).read_text(encoding="utf-8") for name in PAGES}
 ALIVE = [name for name in PAGES if STATE.search(SOURCE[name])]
+DRAWING = [name for name in PAGES if 'class="lf-static" data-network=' in SOURCE[name]]
 
 
 # ---- the browser ---------------------------------------------------------------------------------
@@ -63,7 +64,17 @@ class Opened:
 
     @property
     def states(self) -> list[dict[str, Any]]:
-        return [json.loads(text) for text in STATE.findall(SOURCE[self.name])]
+        """Of its figures, but those that a network draws."""
+        return [state for state in states_of(self.name) if "network" not in state["spec"]]
+
+    @property
+    def networks(self) -> list[dict[str, Any]]:
+        """Of the figures that a network draws."""
+        return [state for state in states_of(self.name) if "network" in state["spec"]]
+
+
+def states_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in STATE.findall(SOURCE[name])]
 
 
 def open_page(context: BrowserContext, base: str, name: str) -> Opened:

@@ -20,8 +20,13 @@ from pathlib import Path
 
 import chromium
 import nbformat
+import numpy as np
 import pytest
+import toys
+from drawn import check_greys
 from playwright.sync_api import Page, expect, sync_playwright
+
+from ddpm_lite.live import normals
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 40_000  # milliseconds for a server, a page or a kernel to be there
@@ -33,6 +38,12 @@ x = np.linspace(0, 1, 50)
 fig = LiveFigure(lambda k: [Curve(x, k * x)], title="A slope", alt="A line of slope k.",
                  k=Slider(range(1, 11), label="slope k", unit="units", start=3))
 fig"""
+NETWORK = f"""\
+import builtins, pathlib, sys, tempfile
+sys.path.append({str(ROOT / "tests")!r})
+import toys
+toys.install(builtins, pathlib.Path(tempfile.mkdtemp()))
+toys.walk()"""
 NEWS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 
@@ -45,13 +56,14 @@ def notebook(path: Path, *cells: str, outputs: list | None = None) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """Address of a JupyterLab with two notebooks; it ends with the tests."""
+    """Address of a JupyterLab with three notebooks; it ends with the tests."""
     from ddpm_lite.live import Curve, LiveFigure, Slider
 
     home = tmp_path_factory.mktemp("lab")
     work = home / "work"
     work.mkdir()
     notebook(work / "new.ipynb", FIGURE, "print('chosen', fig.values)", "fig.set(k=9)")
+    notebook(work / "network.ipynb", NETWORK)
     figure = LiveFigure(
         lambda k: [Curve([0, 1], [0, k])],
         title="Stored",
@@ -193,3 +205,18 @@ def test_themes(lab, page):
     assert line.evaluate(ink) != light
     page.evaluate("() => { document.body.dataset.jpThemeLight = 'true'; }")
     assert line.evaluate(ink) == light
+
+
+def test_a_network_comes_from_python_on_the_click(lab, page):
+    page.goto(lab.format("network.ipynb"))
+    page.locator(".jp-Notebook .cm-content").first.wait_for()
+    run_cell(page, 0)
+    figure = page.locator(".lf")
+    expect(figure).to_have_attribute("data-network", "asleep")
+    check_greys(page, np.zeros((4, 784)))
+    button = figure.locator(".lf-go")
+    for seed in (3, 4):
+        button.click()
+        expect(figure.locator(".lf-says")).to_have_text(re.compile("^5 steps in"))
+        expect(figure).to_have_attribute("data-network", "idle")
+        check_greys(page, toys.walked(normals(seed, (4, 28, 28)), 5, 2.0, seed))

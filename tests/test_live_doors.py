@@ -13,6 +13,7 @@ from figures import TEXT, X, small
 
 from ddpm_lite.live import (
     Arrows,
+    Button,
     Choice,
     Curve,
     Gaussians,
@@ -20,7 +21,9 @@ from ddpm_lite.live import (
     Histogram,
     Images,
     LiveFigure,
+    Pad,
     Panel,
+    Point,
     Points,
     Readout,
     Rule,
@@ -91,6 +94,9 @@ def test_wrong_marks(make, message):
 SOUND = [
     (Slider, {"values": [1, 2]}),
     (Choice, {"values": ["a", "b"]}),
+    (Button, {"shape": [4, 28, 28]}),
+    (Point, {"panel": "plane"}),
+    (Pad, {}),
     (Panel, {}),
     (Curve, {"x": X, "y": X}),
     (Gaussians, {"weights": 1, "means": 0, "stds": 1}),
@@ -121,6 +127,7 @@ def test_text_and_style_of_another_type_are_refused_by_name(kind, sound, field, 
 
 def test_no_field_goes_unchecked():
     elsewhere = {"values", "start", "xlim", "ylim", "captions", "rows", "vertical"}
+    elsewhere |= {"shape", "panel"}
     for kind, _ in SOUND:
         names = {field.name for field in dataclasses.fields(kind)}
         assert names <= {*checks.FIELDS, *getattr(kind, "stored", ()), *elsewhere}

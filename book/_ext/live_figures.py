@@ -1,37 +1,61 @@
 """Put the script and the stylesheet of the live figures on every page.
 
-The files are read, not imported: the build needs neither `ddpm_lite` nor its dependencies. The
-script is classic and deferred (browsers refuse module scripts on file://): it is live.js with its
-export replaced by the static page's host.
+The files are read, not imported: the build needs neither `ddpm_lite` nor its dependencies. What a
+network needs, which draws on the reader's click, lies in `_static/networks/`: for the networks that
+a page of the built book has, and no others.
 """
 
+import re
 import runpy
 from pathlib import Path
 
 LIVE = Path(__file__).parents[2] / "ddpm_lite" / "live"
-EXPORT = "export default { render };"
+NEEDED = re.compile(r'class="lf-static" data-network="([\w-]+)"')
 
 
 def script() -> str:
-    """live.js and static_host.js as one classic script. Raises ValueError if live.js changed."""
-    source = (LIVE / "live.js").read_text(encoding="utf-8")
-    if source.count(EXPORT) != 1:
-        raise ValueError(f"live.js must contain {EXPORT!r} once")
-    host = (LIVE / "static_host.js").read_text(encoding="utf-8")
-    return "(() => {\n" + source.replace(EXPORT, host) + "})();\n"
+    """The figures' classic script, deferred (browsers refuse module scripts on file://)."""
+    return runpy.run_path(str(LIVE / "scripts.py"))["page"]()
 
 
 def stylesheet() -> str:
-    """The palette's colours and live.css."""
+    """The palette's colours and the figures' styles."""
     palette = runpy.run_path(str(LIVE / "palette.py"))
-    return palette["css"]() + (LIVE / "live.css").read_text(encoding="utf-8")
+    return runpy.run_path(str(LIVE / "scripts.py"))["stylesheet"](palette["css"]())
+
+
+def networks(pages) -> dict[str, str]:
+    """What these pages fetch on a click: {file: script}. Raises ValueError for no network."""
+    stored = runpy.run_path(str(LIVE / "stored.py"))
+    found = {name for page in pages for name in NEEDED.findall(page)}
+    scripts = {f"{name}.js": stored["script"](name) for name in sorted(found)}
+    return scripts and {"runner.js": stored["runner_script"](), **scripts}
 
 
 def write(app, error):
     if error is None and app.builder.format == "html":
-        static = Path(app.outdir, "_static")
+        out = Path(app.outdir)
+        static = out / "_static"
         (static / "live.js").write_text(script(), encoding="utf-8")
         (static / "live.css").write_text(stylesheet(), encoding="utf-8")
+        pages = (
+            out / f"{app.builder.get_target_uri(doc)}" for doc in app.env.found_docs
+        )
+        write_networks(
+            static / "networks",
+            networks(p.read_text(encoding="utf-8") for p in pages if p.exists()),
+        )
+
+
+def write_networks(folder: Path, scripts: dict[str, str]) -> None:
+    """Write these scripts; remove those of an earlier build."""
+    for old in folder.glob("*.js"):
+        if old.name not in scripts:
+            old.unlink()
+    if scripts:
+        folder.mkdir(exist_ok=True)
+    for name, text in scripts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def setup(app):

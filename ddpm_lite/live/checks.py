@@ -165,6 +165,8 @@ FIELDS: dict[str, Callable[[str, str, Any], Any]] = {
     "height": partial(number, low=80, high=2000),
     "gap": partial(number, low=0, high=20, kinds=int),
     "digits": partial(number, low=0, high=15, kinds=int),
+    "seed": partial(number, low=0, high=2**31, kinds=int),
+    "step": partial(number, low=1e-9, high=LARGEST),
 }
 
 

@@ -45,6 +45,64 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Button:
+    """Draws again, of a `NetworkFigure`: at each press its input is fresh standard normal noise.
+
+    shape: of the noise. seed: of the first drawing; each press takes the next one, and
+    `noise.normals(seed, shape)` is what the page makes of it.
+    """
+
+    shape: Sequence[int]
+    label: str = "Draw again"
+    seed: int = 1
+    kind: ClassVar[str] = "button"
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
+        shape = [checks.number("Button", "a size of shape", n, 1, 1e6, int) for n in self.shape]
+        object.__setattr__(self, "shape", shape)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a panel, of a `NetworkFigure`: its input is the [x, y] that the reader drags.
+
+    panel: the panel's name. start: (x, y) within its limits. step: what an arrow key moves.
+    """
+
+    panel: str
+    start: tuple[float, float] = (0.0, 0.0)
+    label: str = ""
+    step: float = 0.1
+    kind: ClassVar[str] = "point"
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
+        pair = checks.items(self.start)
+        if pair is None or len(pair) != 2:
+            raise ValueError(f"Point: start must be (x, y), got {self.start!r}")
+        place = tuple(checks.number("Point", "start", v) for v in pair)
+        object.__setattr__(self, "start", place)
+
+
+@dataclass(frozen=True)
+class Pad:
+    """A square to draw on, of a `NetworkFigure`: white ink on black, by mouse, finger or keyboard.
+
+    Gives the walk of a network the inputs ``known``, [size, size] in [-1, 1], and ``mask``, 1 on
+    the ink and close to it.
+    """
+
+    size: int = 28
+    label: str = "Draw here"
+    kind: ClassVar[str] = "pad"
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
+        checks.number("Pad", "size", self.size, 4, 128, int)
+
+
+@dataclass(frozen=True)
 class Panel:
     """One plot of a figure.
 

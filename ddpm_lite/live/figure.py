@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -20,12 +19,12 @@ from ddpm_lite.live.controls import Choice, Panel, Slider
 from ddpm_lite.live.marks import Mark
 from ddpm_lite.live.packing import frame_at
 from ddpm_lite.live.panels import pack_panel
+from ddpm_lite.live.scripts import module, stylesheet
 from ddpm_lite.live.still import still_png
 
 BUDGET = 300_000  # bytes of a figure's text/html, of which
 STILL = 40_000  # are left to the still picture
 MOST_FRAMES = 100_000
-_HERE = Path(__file__).parent
 
 Frame = dict[str, list[Mark]] | list[Mark]
 
@@ -43,8 +42,9 @@ class LiveFigure(anywidget.AnyWidget):
     300 kB; TypeError for a control that is not one.
     """
 
-    _esm = (_HERE / "live.js").read_text(encoding="utf-8")
-    _css = palette.css() + (_HERE / "live.css").read_text(encoding="utf-8")
+    _esm = module()
+    _css = stylesheet(palette.css())
+    _alone = False  # whether it may have neither a Slider nor a Choice
     spec = traitlets.Dict().tag(sync=True)
     pos = traitlets.List(traitlets.Int()).tag(sync=True)
 
@@ -57,7 +57,7 @@ class LiveFigure(anywidget.AnyWidget):
         panels: dict[str, Panel] | None = None,
         **controls: Slider | Choice,
     ) -> None:
-        _check_controls(controls)
+        _check_controls(controls, self._alone)
         for name, words in (("title", title), ("alt", alt)):
             checks.text("LiveFigure", name, words)
         panels = _checked_panels(panels)
@@ -77,8 +77,13 @@ class LiveFigure(anywidget.AnyWidget):
                 for k, panel in panels.items()
             ],
         }
+        spec = self._finish(spec)
         _within_budget(spec)
         super().__init__(spec=spec, pos=start)
+
+    def _finish(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What a kind of figure adds to its spec."""
+        return spec
 
     def _frames(
         self, frame: Callable[..., Frame], panels: dict[str, Panel]
@@ -160,8 +165,8 @@ class LiveFigure(anywidget.AnyWidget):
         return {**data, "text/plain": repr(self), "text/html": self.to_html()}, metadata
 
 
-def _check_controls(controls: dict[str, Any]) -> None:
-    if not controls:
+def _check_controls(controls: dict[str, Any], alone: bool) -> None:
+    if not controls and not alone:
         raise TypeError("LiveFigure: give at least one control, such as t=Slider(range(10))")
     for name, control in controls.items():
         if not isinstance(control, Slider | Choice):

@@ -304,7 +304,7 @@ function plotPanel(root, box, panel, marks, name) {
     plot.style.maxWidth = panel.equal ? `${W}px` : "";
     drawAxes(axes, panel, s, left, top, height);
   }
-  return { draw, layout };
+  return { draw, layout, plot, svg, inner, s };
 }
 
 function fit(s, panel, width, margins) { // the size of the plot within its axes
@@ -478,7 +478,8 @@ function makeRoot(el, spec) {
 }
 
 // drawn() is called after every layout that was drawn; failed(error) when the figure cannot be.
-function render({ model, el, drawn = () => {}, failed = (error) => { throw error; } }) {
+// more(figure) may add to it: it returns numbers(mark) (in place of the stored ones), show() and end().
+function render({ model, el, drawn = () => {}, failed = (error) => { throw error; }, more = () => null }) {
   const spec = model.get("spec"), at = decoded(spec);
   const root = makeRoot(el, spec), row = add(root, "div", { class: "lf-panels" });
   const panels = spec.panels.map((p) => makePanel(root, row, p, spec.title));
@@ -487,12 +488,14 @@ function render({ model, el, drawn = () => {}, failed = (error) => { throw error
     for (const { output } of readouts) set(output, { "aria-live": playing ? "off" : "polite" });
   });
   const controls = spec.controls.map((c, k) => makeControl(strip, c, k, run));
+  const added = more({ model, spec, root, row, panels, strip, redraw: () => redraw() });
 
   function draw() {
     const pos = model.get("pos"), { next, part } = run.between() ?? {};
-    const value = (mark) => at(mark, pos, next, part);
+    const value = (mark) => ({ ...at(mark, pos, next, part), ...added?.numbers(mark) });
     controls.forEach((c, k) => c.show(pos[k], run.playing(k)));
     for (const p of panels) p.draw(value);
+    added?.show();
     for (const { mark, output } of readouts) output.textContent = readable(value(mark).value[0], mark.digits);
   }
 
@@ -513,6 +516,7 @@ function render({ model, el, drawn = () => {}, failed = (error) => { throw error
   function end() {
     ended = true;
     run.stop();
+    added?.end();
     model.off("change:pos", redraw);
     unwatch();
   }
@@ -520,5 +524,3 @@ function render({ model, el, drawn = () => {}, failed = (error) => { throw error
   resized();
   return end;
 }
-
-export default { render };

@@ -45,7 +45,7 @@ def pack_field(
             scaled = np.rint((values - lo) * (top / (hi - lo)))
         codes = np.where(np.isnan(scaled), top + 1, np.clip(scaled, 0, top)).astype(_DTYPES[bits])
         packed |= {"lo": lo, "hi": hi}
-    codes = codes.reshape(*sizes, *values.shape[1:])
+    codes = codes.reshape((*sizes, *values.shape[1:]))
     axes = list(range(len(sizes)))
     for axis in reversed(range(len(sizes))):
         first = codes.take([0], axis)

@@ -38,6 +38,7 @@ def css() -> str:
     light, dark = (
         "".join(f"--lf-{role}:{pair[i]};" for role, pair in PALETTE.items())
         + "".join(f"--lf-{name}:{','.join(pair[i])};" for name, pair in MAPS.items())
+        + f"--lf-button:{MAPS['sequential'][i][4]};"
         for i in (0, 1)
     )
     light += "--lf-fg:#1f2933;--lf-muted:#5b6570;--lf-grid:#e6e9ed;--lf-line:#c3c9d1;"

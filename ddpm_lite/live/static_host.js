@@ -10,7 +10,24 @@ function host(state) {
     on: (_, handler) => handlers.add(handler),
     off: (_, handler) => handlers.delete(handler),
     save_changes() {},
+    network: fetched,
   };
+}
+
+// A network's parts, from the classic scripts beside this one: file:// allows neither fetch nor modules.
+const HERE = document.currentScript.src;
+async function fetched(name) {
+  await Promise.all(["", name].map((part) => globalThis.ddpmNetworks?.[part] ?? addScript(part)));
+  return { ...globalThis.ddpmNetworks[""], ...globalThis.ddpmNetworks[name] };
+}
+function addScript(part) {
+  const script = document.createElement("script"), file = `networks/${part || "runner"}.js`;
+  return new Promise((done, failed) => {
+    script.src = new URL(file, HERE);
+    script.onload = () => (globalThis.ddpmNetworks?.[part] ? done() : failed(new Error(`${file} is damaged`)));
+    script.onerror = () => failed(new Error(`${file} did not come`));
+    document.head.append(script);
+  }).finally(() => script.remove());
 }
 function wake(el) {
   const still = [...el.childNodes];
@@ -21,7 +38,7 @@ function wake(el) {
   };
   try {
     const state = JSON.parse(el.querySelector(".lf-state").textContent);
-    render({ model: host(state), el, drawn, failed });
+    renderNetwork({ model: host(state), el, drawn, failed });
   } catch (error) {
     failed(error);
   }

@@ -6,12 +6,17 @@ import functools
 import http.server
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import chromium
 import pytest
+import toys
 from pages import DESK, HTML, PAGES, Opened, open_page
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+from toy_pages import write_page
+
+from ddpm_lite.live import NetworkFigure
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,3 +63,25 @@ def opened(request, desk) -> Iterator[Opened]:
     opened = open_page(desk, HTML.as_uri(), request.param)
     yield opened
     opened.page.close()
+
+
+@pytest.fixture
+def networks(monkeypatch, tmp_path_factory) -> None:
+    """The networks of toys.py in the place of the package's."""
+    toys.install(monkeypatch, tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture
+def open_figures(networks, desk: BrowserContext, tmp_path: Path) -> Iterator:
+    """Opens a page with these figures; init: a script that runs before the page's own."""
+    opened: list[Opened] = []
+
+    def make(*figures: NetworkFigure) -> Page:
+        write_page(tmp_path, *figures)
+        opened.append(open_page(desk, tmp_path.as_uri(), "page.html"))
+        return opened[0].page
+
+    yield make
+    for page in opened:
+        assert page.left == [], "no request leaves"
+        page.page.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from drawn import check_drawn, drawing, look, put
+from drawn import FIGURES, check_drawn, drawing, look, put
 from pages import ALIVE, DESK, HTML, SOURCE, STATE, Opened, settle
 from playwright.sync_api import Page, expect
 
@@ -50,7 +50,7 @@ def controls(opened: Opened, kind: str) -> Iterator[tuple[int, int, dict[str, An
         for i, control in enumerate(state["spec"]["controls"]):
             if control["kind"] == kind and len(control["values"]) > 1:
                 put(opened.page, k, state["pos"])
-                figure = opened.page.locator(".lf").nth(k)
+                figure = opened.page.locator(FIGURES).nth(k)
                 yield k, i, state, figure.locator(".lf-control").nth(i).locator("input, select")
 
 
@@ -130,7 +130,7 @@ def test_play(opened, motion):
         control = state["spec"]["controls"][i]
         if not control.get("play"):
             continue
-        figure = page.locator(".lf").nth(k)
+        figure = page.locator(FIGURES).nth(k)
         button = figure.get_by_role("button", name=f"Play {control['label']}", exact=True)
         before = look(page, k)
         button.click()
@@ -161,11 +161,11 @@ PRESS = """(all) => {
 
 def test_figures_are_independent_and_named(opened):
     page = opened.page
-    names = page.locator(".lf").evaluate_all("(all) => all.map((e) => e.ariaLabel)")
+    names = page.locator(FIGURES).evaluate_all("(all) => all.map((e) => e.ariaLabel)")
     assert names == [state["spec"]["title"] for state in opened.states]
-    shown = page.locator(".lf-title").all_text_contents()
+    shown = page.locator(f"{FIGURES} .lf-title").all_text_contents()
     assert shown == [without_marks(name) for name in names]
-    described = page.locator(".lf .lf-alt").all_text_contents()
+    described = page.locator(f"{FIGURES} .lf-alt").all_text_contents()
     assert described == [state["spec"]["alt"] for state in opened.states]
     assert all(len(text) > 20 for text in described)
     ids = page.evaluate("() => [...document.querySelectorAll('.lf [id]')].length")
@@ -174,7 +174,7 @@ def test_figures_are_independent_and_named(opened):
         put(page, k, state["pos"])
     if len(opened.states) > 1:
         others = [drawing(seen) for seen in look(page)][1:]
-        page.locator(".lf").nth(0).locator("input, select").first.focus()
+        page.locator(FIGURES).nth(0).locator("input, select").first.focus()
         page.keyboard.press("End")
         page.keyboard.press("Home")
         assert [drawing(seen) for seen in look(page)][1:] == others

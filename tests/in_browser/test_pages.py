@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from drawn import check_drawn, look
+from drawn import FIGURES, check_drawn, look
 from pages import (
     ALIVE,
     BUILT,
@@ -25,7 +25,7 @@ from pages import (
 )
 
 PAGE_BYTES, FIGURE_BYTES = 1_000_000, 300_000
-FIGURE = re.compile(r'<div class="lf-static">.*?</script></div>', re.DOTALL)
+FIGURE = re.compile(r'<div class="lf-static"[^>]*>.*?</script></div>', re.DOTALL)
 
 
 def test_the_book_is_built():
@@ -48,7 +48,7 @@ def test_over_http(name, desk, site):
     opened = open_page(desk, site, name)
     settle(opened.page)
     assert (opened.left, opened.missing, opened.complaints) == ([], [], [])
-    assert opened.page.locator(".lf").count() == len(opened.states)
+    assert opened.page.locator(FIGURES).count() == len(opened.states)
     for state, seen in zip(opened.states, look(opened.page), strict=True):
         check_drawn(state, seen)
     opened.page.close()
@@ -71,7 +71,7 @@ def test_weights(opened):
     source = SOURCE[opened.name]
     assert len(source.encode()) <= PAGE_BYTES
     figures = [len(text.encode()) for text in FIGURE.findall(source)]
-    assert len(figures) == len(opened.states)
+    assert len(figures) == len(opened.states) + len(opened.networks)
     assert max(figures, default=0) <= FIGURE_BYTES
 
 
@@ -89,7 +89,7 @@ def test_light_and_dark(opened):
         page.emulate_media(color_scheme=theme)
         page.wait_for_function("(t) => document.documentElement.dataset.theme === t", arg=theme)
         settle(page)
-        for place in ("article p, article td, article li", ".lf-title", ".lf-control output"):
+        for place in INKED:
             seen = page.locator(place).evaluate_all(INK)
             assert all(contrast(*pair) >= 4.5 for pair in seen), (theme, place, seen)
         colours[theme] = (
@@ -104,6 +104,8 @@ def test_light_and_dark(opened):
     assert colours["light"][0] != colours["dark"][0]
     assert all(a != b for a, b in zip(colours["light"][1], colours["dark"][1], strict=True))
 
+
+INKED = ("article p, article td, article li", ".lf-title", ".lf-control output", ".lf-go")
 
 # the colour of the text, and that of the nearest painted box behind it
 INK = """(all) => all.slice(0, 12).map((e) => {
