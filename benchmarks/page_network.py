@@ -5,8 +5,9 @@
 Ten digits by a walk (DDIM, eta = 1), one after the other, in V8 (mini-racer) and in headless
 Chromium (CHROMIUM names it), with the WebAssembly kernel; in plain JavaScript one digit, once.
 "load": from the base64 text to a network that is ready; "first": one digit, loading included;
-"all": the ten digits, or the one. The least of the rounds is stored: others who use the machine only add to it. "error": the most that
-an output differs from PyTorch's with the same float16 weights; "float16": from its float32 ones.
+"all": the ten digits, or the one. The least of the rounds is stored: others who use the machine
+only add to it. "error": the most that an output differs from PyTorch's with the same float16
+weights; "float16": what these change, from the checkpoint's own.
 """
 
 from __future__ import annotations
