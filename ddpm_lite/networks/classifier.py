@@ -73,7 +73,7 @@ class NoisyClassifier(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 10, width: int = 24, embedding: int = 64, size: int = 28
+        self, classes: int = 10, width: int = 16, embedding: int = 64, size: int = 28
     ) -> None:
         super().__init__()
         config = UNetConfig(size, width=width, multipliers=(1,), embedding=embedding)

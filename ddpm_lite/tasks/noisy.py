@@ -27,10 +27,10 @@ class ClassifyNoisy(Task):
 
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4500, batch_size=128, lr=2e-3, warmup=100, clip=1.0, ema_decay=0.995
+            steps=6000, batch_size=128, lr=2e-3, warmup=100, clip=1.0, ema_decay=0.995
         )
     )
-    width: int = 24  # channels of the first level
+    width: int = 16  # channels of the first level
     embedding: int = 64  # units of the embedding of t
 
     @property
