@@ -27,7 +27,7 @@ class ClassifyNoisy(Task):
 
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=6000, batch_size=128, lr=2e-3, warmup=100, clip=1.0, ema_decay=0.995
+            steps=2500, batch_size=128, lr=3e-3, warmup=100, clip=1.0, ema_decay=0.995
         )
     )
     width: int = 16  # channels of the first level
