@@ -134,9 +134,7 @@ def check_labels_given(y: Tensor) -> None:
     """Raise TypeError or ValueError unless y are labels int64 [B], none negative."""
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.ndim != 1 or not len(y):
         got = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else kind(y)
-        raise TypeError(
-            f"y must be int64 [B], got {got}: torch.full((B,), 3) for all threes"
-        )
+        raise TypeError(f"y must be int64 [B], got {got}: torch.full((B,), 3) for all threes")
     if readable(y) and y.min() < 0:
         raise ValueError(f"y must not be negative, got {y.min()}: for no label leave y out")
 

@@ -197,7 +197,7 @@ def test_auto_is_the_first_device_that_works(monkeypatch, works):
         return SimpleNamespace(device=device)
 
     monkeypatch.setattr(torch, "zeros", zeros)
-    assert cli._device("auto") == works
+    assert cli.device_of("auto") == works
     assert asked == (["cuda"] if works == "cuda" else ["cuda", "cpu"])
 
 
@@ -205,7 +205,7 @@ def test_mps_is_not_even_tried(monkeypatch):
     """It holds no float64, as the schedules' tables are."""
     monkeypatch.setattr(torch, "zeros", lambda *_, device, **__: SimpleNamespace(device=device))
     with pytest.raises(ValueError, match="device 'mps' does not work here"):
-        cli._device("mps")
+        cli.device_of("mps")
 
 
 # ---- how it is started ---------------------------------------------------------------------------

@@ -111,11 +111,11 @@ def test_scales_0_and_1_ask_the_network_once():
 # ---- by a classifier -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
-def test_the_true_classifier_guides_as_the_labels_do(scale):
-    by_labels = classifier_free(MODEL, Y, scale)(X, T)
-    by_classifier = classifier_guided(MODEL, SCHEDULE, CLASSIFIER, Y, scale)(X, T)
-    assert_close(by_classifier, by_labels, atol=1e-9, rtol=1e-9)
+def test_the_true_classifier_guides_as_the_labels_do():
+    for scale in (0.0, 1.0, 2.5):
+        by_labels = classifier_free(MODEL, Y, scale)(X, T)
+        by_classifier = classifier_guided(MODEL, SCHEDULE, CLASSIFIER, Y, scale)(X, T)
+        assert_close(by_classifier, by_labels, atol=1e-9, rtol=1e-9)
 
 
 def test_a_classifier_guides_within_no_grad_and_inference_mode():

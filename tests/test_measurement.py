@@ -1,4 +1,4 @@
-"""Posteriors of a linear measurement: the exact one of a mixture, and how far the others are off."""
+"""Posteriors of a linear measurement: the exact one of a mixture, and how far others are off."""
 
 import pytest
 import torch
@@ -79,17 +79,18 @@ def test_the_exact_guided_sampler_reaches_the_posterior():
 # ---- through x_0_hat -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("scale", [1.0, 0.4])
-def test_for_one_bell_guidance_through_x_0_hat_is_exact(std, scale):
-    bell = GaussianMixture([1.0], [[0.3, -0.7]], [std])
-    rows = numbers(1, 2, -1, 0.5).reshape(2, 2)
-    y, model = numbers(0.4, -1), bell.denoiser(SCHEDULE)
-    exact = guided(
-        model, SCHEDULE, lambda x, t: bell.log_likelihood(SCHEDULE, x, t, rows, y, STD), scale
-    )
-    found = measured(model, SCHEDULE, rows, y, STD, data_std=std, scale=scale)
-    assert_close(found(X, T), exact(X, T), atol=1e-9, rtol=1e-9)
+def test_for_one_bell_guidance_through_x_0_hat_is_exact():
+    rows, y = numbers(1, 2, -1, 0.5).reshape(2, 2), numbers(0.4, -1)
+    for std, scale in ((0.5, 1.0), (1.0, 0.4), (2.0, 1.0)):
+        bell = GaussianMixture([1.0], [[0.3, -0.7]], [std])
+        model = bell.denoiser(SCHEDULE)
+
+        def log_likelihood(x, t, bell=bell):
+            return bell.log_likelihood(SCHEDULE, x, t, rows, y, STD)
+
+        exact = guided(model, SCHEDULE, log_likelihood, scale)
+        found = measured(model, SCHEDULE, rows, y, STD, data_std=std, scale=scale)
+        assert_close(found(X, T), exact(X, T), atol=1e-9, rtol=1e-9)
 
 
 def test_without_spread_it_is_the_gradient_of_the_residuals_square():
