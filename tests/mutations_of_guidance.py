@@ -53,7 +53,7 @@ LAWS = {
         (
             "signal * x_0 + noise * z()",
             "x_0 + noise * z()",
-            "test_measurement.test_replacement_is_biased_and_less_so_with_resampling",
+            "test_measurement.test_at_each_time_what_is_not_hidden_has_the_law_of_x_t",
         ),
         (
             "+ beta.sqrt().to(x.dtype) * z()",

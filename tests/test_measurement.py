@@ -45,9 +45,9 @@ def test_the_likelihood_of_a_measurement_is_the_mixtures_own_at_any_time():
 def test_exact_draws_have_the_moments_of_the_posterior_on_a_grid():
     side = torch.linspace(-5, 5, 401, dtype=torch.float64)
     points = torch.cartesian_prod(side, side)
-    log_p = MIXTURE.log_prob(points) - 0.5 * ((points @ A.T)[:, 0] - Y) ** 2 / STD**2
+    log_p = MIXTURE.log_prob(points) - 0.5 * ((points @ A.T)[:, 0] - Y) ** 2 / 0.8**2
     p = log_p.softmax(0)
-    drawn = MIXTURE.sample_given(A, Y, STD, 20_000, generator())
+    drawn = MIXTURE.sample_given(A, Y, 0.8, 20_000, generator())
     mean = p @ points
     assert_close(drawn.mean(0), mean, atol=0.04, rtol=0)
     cov = (points - mean).T @ (p[:, None] * (points - mean))
@@ -126,6 +126,14 @@ def test_what_is_not_hidden_ends_as_it_was():
     drawn = replaced(steps=5)
     assert_close(drawn[:, 0], SEEN[:, 0], atol=0, rtol=0)
     assert drawn[:, 1].std() > 0.3
+
+
+def test_at_each_time_what_is_not_hidden_has_the_law_of_x_t():
+    x_0 = numbers(3.0, 0.0).expand(2000, 2)
+    for s, x_s, _ in inpaint(MODEL, SCHEDULE, x_0, HIDDEN, steps=4, generator=generator(1)):
+        alpha_bar = SCHEDULE.alpha_bar[s]
+        assert_close(x_s[:, 0].mean(), 3 * alpha_bar.sqrt(), atol=0.08, rtol=0)
+        assert_close(x_s[:, 0].std(), (1 - alpha_bar).sqrt(), atol=0.06, rtol=0)
 
 
 def test_replacement_is_biased_and_less_so_with_resampling():
