@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,12 @@ def _array(path: Path, name: str) -> Tensor:
     """The array of this name in a .npz file, or the only one; one image becomes a batch."""
     try:
         with np.load(path) as held:
-            key = name if name in held.files else held.files[0]
-            if key != name and len(held.files) > 1:
-                raise ValueError(f"{path} must hold an array {name!r}, got {', '.join(held.files)}")
-            array = held[key]
-    except (EOFError, IndexError, KeyError) as error:
+            arrays = {key: held[key] for key in held.files}
+    except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npz file with arrays ({error})") from None
+    if name not in arrays and len(arrays) != 1:
+        raise ValueError(f"{path} must hold an array {name!r}, got {', '.join(arrays) or 'none'}")
+    array = arrays[name] if name in arrays else next(iter(arrays.values()))
     if name == "mask":
         array = 255 * (array != 0).astype(np.uint8)
     if array.dtype != np.uint8:
