@@ -75,7 +75,7 @@ LAWS = {
         (
             "- std * z[:, A.shape[1] :]",
             "",
-            "test_measurement.test_exact_draws_have_the_moments_of_the_posterior_on_a_grid",
+            "test_measurement.test_on_the_line_a_draw_of_the_posterior_is_one_number",
         ),
         (
             "+ self.prior.log().to(x_t.device)",
