@@ -15,6 +15,8 @@ The mathematics, each module on those above it:
     density      densities carried through a chain on a grid                     chapters 10 to 13
     score, sde   Langevin, the SDE and the ODE                                     chapters 12, 13
     solvers      Heun, DPM-Solver++, inversion                                     chapters 13, 17
+    guidance     towards a label, by the model itself or a classifier                   chapter 18
+    measurement  towards what was seen of x_0; inpainting                               chapter 18
 
 Around it:
 

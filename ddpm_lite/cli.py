@@ -3,6 +3,8 @@
     ddpm-lite train [KIND [PRESET]] [--out FOLDER] [--train.steps 100 ...] [--resume]
     ddpm-lite train images --data FOLDER_OR_NPZ [--size 32] [--channels 3]
     ddpm-lite sample [--checkpoint digits] [--classes 0123456789] [--n 10] [--out samples.png]
+    ddpm-lite sample --digits 7 --guidance 2
+    ddpm-lite sample --inpaint FILE --mask FILE [--digits none]
     ddpm-lite evaluate [CHECKPOINT] [--n 10000] [--out results.json]
     ddpm-lite info [CHECKPOINT]
 
@@ -25,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TextIO, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,11 +36,12 @@ from tqdm import tqdm
 
 from .data.digits import DataError
 from .files import SavedElsewhere, check_writable, keep, write_whole
-from .tasks import KINDS, PRESETS, Asked, Drawing, gathered, load_task, resumed
+from .tasks import KINDS, PRESETS, Asked, Diffusion, Drawing, gathered, load_task, resumed
 from .tasks.evaluation import machine
+from .tasks.inpainting import Part, read_part
+from .terminal import complain, device_of, laid_out, say
 from .training import CheckpointError, Log, Task, find, load_checkpoint, newest, run
 from .training.distributed import chief, join, leave
-from .training.precision import memory_format
 
 T = TypeVar("T", bound=Task)
 Checkpoint = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[CHECKPOINT]")]
@@ -58,7 +61,7 @@ class Train(Generic[T]):
         task: Task = self.task
         if self.resume and self.start:
             raise ValueError("--resume goes on with its own weights: leave out --start")
-        step, device = 0, join(_device(self.device))
+        step, device = 0, join(device_of(self.device))
         if self.resume:
             if task not in [p for presets in PRESETS.values() for p in presets.values()]:
                 raise ValueError("--resume takes the run's own configuration: leave out yours")
@@ -74,7 +77,7 @@ class Train(Generic[T]):
             with suppress(KeyboardInterrupt):
                 logs.throw(KeyboardInterrupt())  # if it came here, `run` does not know yet
             bar.close()
-            _complain(self._how_to_resume())
+            complain(self._how_to_resume())
             raise
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; what was saved stays in {self.out}") from None
@@ -82,7 +85,7 @@ class Train(Generic[T]):
             bar.close()
         leave()
         what = "info" if type(task).sample is Task.sample else "sample --checkpoint"
-        _say(f"trained; see: ddpm-lite {what} {shlex.quote(str(self.out))}")
+        say(f"trained; see: ddpm-lite {what} {shlex.quote(str(self.out))}")
 
     def _how_to_resume(self) -> str:
         try:
@@ -117,29 +120,47 @@ class Sample:
 
     how: Drawing = Drawing()
     classes: Annotated[str | None, tyro.conf.arg(aliases=["--digits"])] = None
-    """which, in turn: 38 of digits, cat,dog of one's own pictures (None: all)"""
+    """which, in turn: 38 of digits, cat,dog of one's own pictures; none: no label (None: all)"""
     n: int | None = None  # how many (None: one of each class; 16 where there are none)
     out: Path = Path("samples.png")
     checkpoint: str = "digits"
+    inpaint: Path | None = None  # draw a part of this picture, or of each in a .npz
+    mask: Path | None = None  # which part: white in this picture, not 0 in this .npz
+    resample: int = 5  # of the inpainting: how often a step is taken; more fits better
     device: str = "auto"  # cpu, cuda, cuda:1; auto: cuda if it is there
 
     def __call__(self, line: str) -> None:
         if self.out.suffix.lower() not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz, got {self.out}")
         check_writable(self.out)
-        task, model = load_task(self.checkpoint, _device(self.device))
+        task, model = load_task(self.checkpoint, device_of(self.device))
         if (self.n or 0) > (most := task.most(self.out)):
             raise ValueError(
                 f"n must be at most {most:,} for one {self.out.suffix}, got {self.n:,}: draw "
                 "several files, each with its own seed"
             )
-        asked = task.labels(self.classes, self.n)
+        part = self._part(task)
+        asked = task.labels(self.classes, self.n or (len(part.images) if part else 0) or None)
         labels, n = (None, asked) if isinstance(asked, int) else (asked, len(asked))
-        samples = gathered(task.sample(_laid_out(model, self.how), self.how, asked), n, "sample")
+        model = laid_out(model, self.how.precision)
+        more = (part.of(n),) if part else ()
+        drawn = task.sample(model, self.how, asked, *more)
+        samples = gathered(drawn, n, "sample")
         classes = 1 if labels is None else len(labels.unique())
         columns = classes * math.ceil(math.sqrt(n) / classes)  # about square, all rows alike
         where = keep(self.out, lambda path: task.write(path, samples, labels, columns))
-        _say(f"{where}: {n} samples, seed {self.how.seed}")
+        say(f"{where}: {n} samples, seed {self.how.seed}")
+
+    def _part(self, task: Task) -> Part | None:
+        """What is to be drawn of which pictures; None: all."""
+        if (self.inpaint is None) != (self.mask is None):
+            raise ValueError("--inpaint and --mask go together: a picture, and where to draw in it")
+        if self.inpaint is None or self.mask is None:
+            return None
+        if not isinstance(task, Diffusion):
+            raise ValueError(f"--inpaint needs a diffusion model of images, got one of {task.kind}")
+        shape = task.unet.channels, task.unet.size
+        return read_part(self.inpaint, self.mask, *shape, self.resample)
 
 
 @dataclass(frozen=True)
@@ -159,10 +180,10 @@ class Evaluate:
             raise ValueError(f"--out and --images must be two files, got {self.out} for both")
         for path in filter(None, (self.out, images)):
             check_writable(path)
-        device = _device(self.device)
+        device = device_of(self.device)
         task, model = load_task(self.checkpoint, device)
         facts = load_checkpoint(find(self.checkpoint)).facts
-        found = task.evaluate(_laid_out(model, self.asked.how), self.asked)
+        found = task.evaluate(laid_out(model, self.asked.how.precision), self.asked)
         result = {
             "command": line,
             "checkpoint": {key: facts.get(key) for key in ("kind", "step", "loss", "commit")},
@@ -172,17 +193,17 @@ class Evaluate:
         }
         _show(found)
         text = json.dumps(result, indent=1) + "\n"
-        _say(f"all of it: {keep(self.out, lambda path: write_whole(path, text.encode()))}")
+        say(f"all of it: {keep(self.out, lambda path: write_whole(path, text.encode()))}")
 
 
 def _show(found: dict[str, Any]) -> None:
     for note in found.get("notes", ()):
-        _say(note)
+        say(note)
     for name, value in found["measures"].items():
         others = "".join(f"   {k} {v:.4g}" for k, v in value.items() if k != "value")
-        _say(f"{name:<16}{value['value']:>10.4g}{others}")
+        say(f"{name:<16}{value['value']:>10.4g}{others}")
     if bound := found.get("bits_per_dim"):
-        _say(f"bits/dim        {bound['total']:>10.4g}   +- {bound['standard_error']:.2g}")
+        say(f"bits/dim        {bound['total']:>10.4g}   +- {bound['standard_error']:.2g}")
 
 
 @dataclass(frozen=True)
@@ -194,8 +215,8 @@ class Info:
     def __call__(self, line: str) -> None:
         path = find(self.checkpoint)
         count = sum(parameter.numel() for parameter in load_task(path)[1].parameters())
-        _say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {count:,} parameters")
-        _say(json.dumps(load_checkpoint(path).facts, indent=2))
+        say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {count:,} parameters")
+        say(json.dumps(load_checkpoint(path).facts, indent=2))
 
 
 COMMANDS = {"train": Train, "sample": Sample, "evaluate": Evaluate, "info": Info}
@@ -212,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def tell(message: Warning | str, *_: object, **__: object) -> None:
         told.append(message)
-        _complain(message)
+        complain(message)
 
     try:
         with warnings.catch_warnings():
@@ -223,10 +244,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # tyro has printed its help, or what is wrong with a flag
         return int(stop.code or 0)
     except (DataError, FloatingPointError, MemoryError, OSError, torch.OutOfMemoryError) as error:
-        _complain(error)
+        complain(error)
         return 1
     except (CheckpointError, ValueError) as error:
-        _complain(error)
+        complain(error)
         return 1 if isinstance(error.__cause__, OSError) else 2
     return int(any(isinstance(message, SavedElsewhere) for message in told))
 
@@ -270,27 +291,3 @@ def _named(kind: str = "digits", preset: str | None = None) -> tuple[str, str]:
     if preset not in PRESETS[kind]:
         raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS[kind])}")
     return kind, preset
-
-
-def _device(name: str) -> torch.device:
-    """The device, if it works; Apple's mps does not: it holds no float64, as the tables are."""
-    for kind in ("cuda", "cpu") if name == "auto" else (name,):
-        with suppress(AssertionError, RuntimeError):
-            if torch.device(kind).type in ("cuda", "cpu"):
-                return torch.zeros(1, device=kind).device
-    raise ValueError(f"device {name!r} does not work here: try --device auto, or cpu")
-
-
-def _laid_out(model: torch.nn.Module, how: Drawing) -> torch.nn.Module:
-    """The model, laid out as convolutions of its precision like it."""
-    layout = memory_format(next(model.parameters()).device, how.precision)
-    return model.to(memory_format=layout)  # type: ignore[call-overload]
-
-
-def _say(text: str, file: TextIO | None = None) -> None:
-    if chief():
-        print(text, file=file)
-
-
-def _complain(text: object) -> None:
-    _say(f"ddpm-lite: {' '.join(str(text).split())}", sys.stderr)

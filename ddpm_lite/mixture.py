@@ -1,13 +1,14 @@
-"""The case where all is exact: a Gaussian mixture, its denoiser and its score."""
+"""The case where all is exact: a Gaussian mixture, its denoiser, its score and its posterior."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from .checks import check_samples
+from .checks import check_labels, check_samples
 from .prediction import Model, predict_eps, score
 from .schedule import NoiseSchedule, alpha_bar_like
 
@@ -82,16 +83,8 @@ class GaussianMixture:
 
         t: int64 [B] in 1..T, or real [B] in (0, T].
         """
-        self._check(x_t, "x_t")
-        x = x_t.double()
-        alpha_bar = alpha_bar_like(schedule, t, x).reshape(-1, 1)  # against [K]
-        variance = alpha_bar * self.stds.to(x.device) ** 2 + 1 - alpha_bar
-        signal = self._per_sample(alpha_bar.sqrt())
-        responsibility = self._log_joint(x, signal * self.means.to(x.device), variance).softmax(-1)
-        gain = self._per_sample(alpha_bar.sqrt() * self.stds.to(x.device) ** 2 / variance)
-        means = self.means.to(x.device)
-        given_k = means + gain * (x.unsqueeze(1) - signal * means)  # E[x_0 | x_t, component k]
-        return (self._per_sample(responsibility) * given_k).sum(1).to(x_t.dtype)
+        log_joint, given_k, _ = self._given(schedule, x_t, t)
+        return (self._per_sample(log_joint.softmax(-1)) * given_k).sum(1).to(x_t.dtype)
 
     def eps(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
         """E[eps | x_t], what a perfect network returns (eq-exact-eps). t as in `x_0`."""
@@ -107,6 +100,68 @@ class GaussianMixture:
     def denoiser(self, schedule: NoiseSchedule) -> Model:
         """The exact eps as a model(x_t, t), for every sampler and figure."""
         return lambda x_t, t: self.eps(schedule, x_t, t)
+
+    def log_likelihood(
+        self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, A: Tensor, y: Tensor, std: float
+    ) -> Tensor:
+        """log p(y | x_t) of a measurement y = A x_0 + std n: [B], exact.
+
+        A: [M, D], D = 1 on the line; y: [M]; std > 0; t as in `x_0`. Given x_t and its component,
+        x_0 is normal, and so is y. `guidance.guided` by it is the exact posterior's model.
+        """
+        A, y = self._measurement(A, y, std)
+        log_joint, given_k, spread = self._given(schedule, x_t, t)
+        A, y, given_k = A.to(x_t.device), y.to(x_t.device), given_k.reshape(*spread.shape, -1)
+        log_seen = _log_measured(A, y, std, given_k, spread)
+        return (log_joint.log_softmax(-1) + log_seen).logsumexp(-1).to(x_t.dtype)
+
+    def sample_given(
+        self, A: Tensor, y: Tensor, std: float, n: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw n points of p(x_0 | y), the exact posterior: float64 [n] or [n, D].
+
+        Arguments as `log_likelihood`. The component is drawn by its posterior weight; then a point
+        of it, moved to agree with y.
+        """
+        A, y = self._measurement(A, y, std)
+        means, spread = self.means.reshape(1, len(self.weights), -1), (self.stds**2)[None]
+        share = (self.weights.log() + _log_measured(A, y, std, means, spread)[0]).softmax(-1)
+        k = torch.multinomial(share, n, replacement=True, generator=generator)
+        z = torch.randn((n, A.shape[1] + len(A)), generator=generator, dtype=torch.float64)
+        x = means[0, k] + self.stds[k][:, None] * z[:, : A.shape[1]]
+        miss = y - x @ A.T - std * z[:, A.shape[1] :]
+        values, axes = torch.linalg.eigh(A @ A.T)
+        scale = spread[0, k][:, None]
+        moved = x + scale * (miss @ axes / (scale * values + std**2) @ axes.T) @ A
+        return moved.reshape(self.means[k].shape)
+
+    def _given(
+        self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each component: log w_k q(x_t | k), E[x_0 | x_t, k] [B, K, *D], Var[x_0 | x_t, k]."""
+        self._check(x_t, "x_t")
+        x = x_t.double()
+        alpha_bar = alpha_bar_like(schedule, t, x).reshape(-1, 1)  # against [K]
+        variance = alpha_bar * self.stds.to(x.device) ** 2 + 1 - alpha_bar
+        signal = self._per_sample(alpha_bar.sqrt())
+        means = self.means.to(x.device)
+        log_joint = self._log_joint(x, signal * means, variance)
+        gain = self._per_sample(alpha_bar.sqrt() * self.stds.to(x.device) ** 2 / variance)
+        given_k = means + gain * (x.unsqueeze(1) - signal * means)
+        return log_joint, given_k, self.stds.to(x.device) ** 2 * (1 - alpha_bar) / variance
+
+    def _measurement(self, A: Tensor, y: Tensor, std: float) -> tuple[Tensor, Tensor]:
+        """A [M, D] and y [M] in float64; ValueError where they are no measurement of this law."""
+        dim = self.means[0].numel()
+        if not isinstance(A, Tensor) or A.ndim != 2 or A.shape[1] != dim:
+            got = list(A.shape) if isinstance(A, Tensor) else type(A).__name__
+            raise ValueError(f"A must be a matrix [M, {dim}], got {got}")
+        if not isinstance(y, Tensor) or y.shape != A.shape[:1]:
+            got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"y must be [M] = [{len(A)}], the rows of A, got {got}")
+        if not 0 < std < math.inf:
+            raise ValueError(f"std must be positive and finite, got {std}")
+        return A.double(), y.double()
 
     def _log_joint(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
         """log w_k N(x; m_k, v_k) for every sample and component: [B, K]."""
@@ -133,6 +188,50 @@ class GaussianMixture:
         )
 
 
+class Classes:
+    """p(x) = sum_y p(y) p(x | y), with a mixture for each class y: where guidance is exact.
+
+    classes: C mixtures of one dimension; prior: p(y), positive, [C] (None: all alike). ``whole`` is
+    the mixture of all. Raises ValueError where there is no class, or they differ in dimension.
+    """
+
+    def __init__(self, classes: Sequence[GaussianMixture], prior: object = None) -> None:
+        if not classes or any(c.means.shape[1:] != classes[0].means.shape[1:] for c in classes):
+            raise ValueError("classes must be one mixture or more, all of one dimension")
+        p = torch.as_tensor([1.0] * len(classes) if prior is None else prior, dtype=torch.float64)
+        if p.shape != (len(classes),) or not ((p > 0) & (p < math.inf)).all():
+            raise ValueError(f"prior must be [{len(classes)}], each positive, got {p.tolist()}")
+        self.classes, self.prior = list(classes), p / p.sum()
+        self.whole = GaussianMixture(
+            torch.cat([w * c.weights for w, c in zip(self.prior, classes, strict=True)]),
+            torch.cat([c.means for c in classes]),
+            torch.cat([c.stds for c in classes]),
+        )
+
+    def denoiser(self, schedule: NoiseSchedule) -> Callable[..., Tensor]:
+        """E[eps | x_t, y] for labels y int64 [B], E[eps | x_t] without: a model(x_t, t, y=None), as
+        `guidance.classifier_free` takes it."""
+
+        def model(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+            if y is None:
+                return self.whole.eps(schedule, x_t, t)
+            check_labels(y, len(x_t), len(self.classes))
+            each = torch.stack([c.eps(schedule, x_t, t) for c in self.classes])
+            return each[y, torch.arange(len(x_t), device=x_t.device)]
+
+        return model
+
+    def classifier(self, schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
+        """log p(x_t, y), a classifier(x_t, t) -> logits [B, C]: their softmax is p(y | x_t), by
+        Bayes' rule."""
+
+        def logits(x_t: Tensor, t: Tensor) -> Tensor:
+            given = [c._given(schedule, x_t, t)[0].logsumexp(-1) for c in self.classes]
+            return (torch.stack(given, 1) + self.prior.log().to(x_t.device)).to(x_t.dtype)
+
+        return logits
+
+
 def two_modes(weight: float = 0.5) -> GaussianMixture:
     """The book's mixture on the line: weight N(-2, 0.5^2) + (1 - weight) N(2, 0.5^2).
 
@@ -141,3 +240,11 @@ def two_modes(weight: float = 0.5) -> GaussianMixture:
     if not 0 < weight < 1:
         raise ValueError(f"weight must lie strictly between 0 and 1, got {weight}")
     return GaussianMixture([weight, 1 - weight], [-2.0, 2.0], [0.5, 0.5])
+
+
+def _log_measured(A: Tensor, y: Tensor, std: float, means: Tensor, variances: Tensor) -> Tensor:
+    """log N(y; A m_k, std^2 I + v_k A A^T): [B, K], of means [B, K, D] and variances [B, K]."""
+    values, axes = torch.linalg.eigh(A @ A.T)
+    variance = std**2 + variances[..., None] * values
+    squares = ((y - means @ A.T) @ axes) ** 2
+    return -0.5 * (squares / variance + (2 * math.pi * variance).log()).sum(-1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddpm_lite.data.digits import mnist
 from ddpm_lite.mixture import two_modes
 from ddpm_lite.networks import MLP, UNetConfig
-from ddpm_lite.tasks import Classify, Digits, Line
+from ddpm_lite.tasks import Classify, ClassifyNoisy, Digits, Line
 from ddpm_lite.tasks.codes import AutoencoderTask, VAETask
 from ddpm_lite.training import Task, TrainConfig
 
@@ -60,6 +60,7 @@ KINDS: dict[str, Task] = {
     "vae": VAETask(QUICK, save_every=2, latent=2, width=2, hidden=8),
     "autoencoder": AutoencoderTask(QUICK, save_every=2, latent=2, width=2, hidden=8),
     "classifier": Classify(QUICK, save_every=2, width=2, features=8),
+    "noisy-classifier": ClassifyNoisy(QUICK, save_every=2, width=8, embedding=16),
     "adversaries": Adversaries(QUICK, save_every=2),
 }
 

@@ -120,6 +120,20 @@ BAD = {
     "cuda:99": (["sample", "--device", "cuda:99"], "device 'cuda:99' does not work here"),
     "steps > T": (["sample", "--checkpoint", "{run}", "--steps", "99"], "steps must be .*T = 12"),
     "eta": (["sample", "--checkpoint", "{run}", *FEW, "--eta", "2"], r"eta must lie in \[0, 1\]"),
+    "guidance": (["sample", "--guidance", "nan"], "scale must be finite, got nan"),
+    "guidance to none": (
+        ["sample", "--checkpoint", "{run}", *FEW, "--digits", "none", "--guidance", "2"],
+        "guidance needs labels, got 2.0 and no label: leave it out",
+    ),
+    "no mask": (["sample", "--inpaint", "{tmp}/file"], "--inpaint and --mask go together"),
+    "no picture": (
+        ["sample", "--inpaint", "{tmp}/file", "--mask", "{tmp}/file"],
+        "file is no picture: give a .png or a .npz file",
+    ),
+    "no inpainting": (
+        ["sample", "--checkpoint", "vae", "--inpaint", "a.png", "--mask", "b.png"],
+        "--inpaint needs a diffusion model of images, got one of vae",
+    ),
     "flag": (["sample", "--sampel", "1"], "Unrecognized options: --sampel"),
     "sampler": (["sample", "--sampler", "euler"], "invalid choice 'euler'"),
     "kept": (["evaluate", "--images", "x.png"], "--images must end in .npz, got x.png"),
@@ -197,7 +211,7 @@ def test_auto_is_the_first_device_that_works(monkeypatch, works):
         return SimpleNamespace(device=device)
 
     monkeypatch.setattr(torch, "zeros", zeros)
-    assert cli._device("auto") == works
+    assert cli.device_of("auto") == works
     assert asked == (["cuda"] if works == "cuda" else ["cuda", "cpu"])
 
 
@@ -205,7 +219,7 @@ def test_mps_is_not_even_tried(monkeypatch):
     """It holds no float64, as the schedules' tables are."""
     monkeypatch.setattr(torch, "zeros", lambda *_, device, **__: SimpleNamespace(device=device))
     with pytest.raises(ValueError, match="device 'mps' does not work here"):
-        cli._device("mps")
+        cli.device_of("mps")
 
 
 # ---- how it is started ---------------------------------------------------------------------------

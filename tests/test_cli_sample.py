@@ -111,7 +111,7 @@ def test_evaluate_writes_every_measure_beside_that_of_real_digits(
     found = json.loads(out.read_text())
     assert found["command"] == shlex.join(["ddpm-lite", *arguments])
     how = {"n": 40, "sampler": "ddim", "eta": 1.0, "steps": 3, "shift": None, "seed": 5}
-    how |= {"precision": "fp32"}
+    how |= {"precision": "fp32", "guidance": 1.0}
     assert found["drawing"] == how | {"seconds": found["drawing"]["seconds"]}
     assert found["checkpoint"]["step"] == 10 and found["checkpoint"]["kind"] == "digits"
     assert found["machine"]["torch"] == torch.__version__

@@ -19,13 +19,14 @@ FLOORS = [
     {"schedule"},
     {"forward", "posterior", "prediction"},
     {"loss", "mixture", "sampling", "score", "networks"},
-    {"bound", "density", "sde", "training"},
-    {"solvers"},
+    {"bound", "density", "guidance", "sde", "training"},
+    {"measurement", "solvers", "terminal"},
     {"tasks"},
     {"cli"},
     {"__main__"},
 ]
-WORKSHOP = {"networks", "data", "training", "tasks", "files", "cli", "__main__"}  # knows of weights
+WORKSHOP = {"networks", "data", "training", "tasks", "files", "terminal", "cli"}  # know of weights
+WORKSHOP |= {"__main__"}
 APART = {"verify": set(), "plots": {"live"}}  # what each may import
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 MATHEMATICS = set(FLOOR) - WORKSHOP - {"live"}

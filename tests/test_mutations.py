@@ -8,6 +8,7 @@ Each slice must pass with the true package, and fail with the mutated one by nam
 import importlib
 import sys
 
+import mutations_of_guidance
 import mutations_of_losses
 import mutations_of_noise
 import mutations_of_samplers
@@ -20,6 +21,7 @@ from mutants import PACKAGE, ROOT, Mutation, code_for, failures, package, true_f
 def listed(kind: str) -> list[Mutation]:
     """All mutations of a kind: EQUATIONS, caught in the book, or LAWS, caught in the tests."""
     parts = mutations_of_noise, mutations_of_losses, mutations_of_samplers, mutations_of_workshop
+    parts += (mutations_of_guidance,)
     rows = [(module, *row) for p in parts for module, r in getattr(p, kind).items() for row in r]
     return [Mutation(*row) for row in rows]
 
@@ -75,6 +77,7 @@ WITHOUT_FORMULAS = {  # a module, or a folder: why nothing in it is mutated
     "files": "writes files",
     "live": "pictures",
     "plots": "pictures",
+    "terminal": "the command line",
     "verify": "compares, and computes nothing",
     "data/fitting": "cuts pictures to one size",
     "data/images": "reads files",
@@ -85,8 +88,10 @@ WITHOUT_FORMULAS = {  # a module, or a folder: why nothing in it is mutated
     "tasks/drawing": "draws in chunks, and writes pictures",
     "tasks/evaluation": "calls the measures",
     "tasks/images": "data, a network and its loss, put together",
+    "tasks/inpainting": "reads files",
     "tasks/likeness": "calls the measures",
     "tasks/line": "data, a network and its loss, put together",
+    "tasks/noisy": "data, a network and its loss, put together",
     "tasks/pictured": "draws and writes pictures",
     "training/checkpoint": "writes and reads files",
     "training/distributed": "processes that talk",

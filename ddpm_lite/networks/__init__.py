@@ -1,6 +1,6 @@
-"""Networks: those that predict eps from x_t and t, those that code digits, and the classifier."""
+"""Networks: those that predict eps from x_t and t, those that code digits, and the classifiers."""
 
-from .classifier import Classifier
+from .classifier import Classifier, NoisyClassifier
 from .denoiser import Denoiser
 from .mlp import MLP
 from .unet import UNETS, UNet, UNetConfig
@@ -14,6 +14,7 @@ __all__ = [
     "Classifier",
     "Denoiser",
     "Elbo",
+    "NoisyClassifier",
     "UNet",
     "UNetConfig",
     "reparameterise",

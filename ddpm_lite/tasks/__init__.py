@@ -24,15 +24,18 @@ from .digits import DIGITS, Digits
 from .drawing import CHUNK, Asked, Drawing, draw, gathered, in_turn, settled, write_images
 from .images import IMAGES, Images
 from .line import Line
+from .noisy import ClassifyNoisy
 
 KINDS: dict[str, type[Task]] = {
-    task.kind: task for task in (Digits, Images, Line, Classify, VAETask, AutoencoderTask)
+    task.kind: task
+    for task in (Digits, Images, Line, Classify, ClassifyNoisy, VAETask, AutoencoderTask)
 }
 PRESETS: dict[str, dict[str, Task]] = {
     "digits": {**DIGITS},
     "images": {**IMAGES},
     "line": {"book": Line()},
     "classifier": {"book": Classify()},
+    "noisy-classifier": {"book": ClassifyNoisy()},
     "vae": {"book": VAETask(), "plane": VAETask(latent=2)},
     "autoencoder": {"book": AutoencoderTask()},
 }
@@ -124,6 +127,7 @@ __all__ = [
     "PRESETS",
     "Asked",
     "Classify",
+    "ClassifyNoisy",
     "Diffusion",
     "Digits",
     "Drawing",

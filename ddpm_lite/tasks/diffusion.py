@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..loss import Draw, Loss, denoising
 from ..networks import UNETS, Denoiser, UNet, UNetConfig
 from ..networks.denoiser import READ
 from ..schedule import NoiseSchedule, linear_schedule
 from ..training import Task, TrainConfig
-from .drawing import most_images
+from .drawing import Drawing, draw, most_images
+from .inpainting import Part
 
 RECIPE = TrainConfig(betas=(0.9, 0.99), clip=1.0, precision="auto")
 BOOK = replace(RECIPE, steps=12_000, batch_size=128, lr=1.5e-3, warmup=100, ema_decay=0.999)
@@ -58,6 +60,27 @@ class Diffusion(Task):
 
     def most(self, path: Path) -> int:
         return most_images(path, self.unet.channels, self.unet.size)
+
+    def unlabelled(self, n: int | None) -> int:
+        """How many to draw without a label; ValueError where none was ever hidden in training."""
+        if self.unet.classes and not self.label_dropout:
+            raise ValueError(
+                "this model never saw a hidden label (label_dropout = 0): name classes"
+            )
+        if n is not None and n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        return 10 if n is None else n
+
+    def sample(
+        self, model: nn.Module, how: Drawing, labels: Tensor | int, part: Part | None = None
+    ) -> Iterator[Tensor]:
+        """See `drawing.draw`; ValueError for a guidance that the model was not trained for."""
+        if how.guidance != 1 and not self.label_dropout:
+            raise ValueError(
+                "guidance needs a model that saw hidden labels too, but this one has label_dropout "
+                "= 0: leave it out, or train with --label-dropout 0.1"
+            )
+        return draw(model, labels, how, part)
 
     @abstractmethod
     def source(self, device: torch.device) -> Draw:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,7 +38,10 @@ class Digits(Diffusion):
         return labelled(images.to(device), labels.to(device), self.label_dropout, null=10)
 
     def labels(self, asked: str | None, n: int | None) -> Tensor | int:
-        """Labels of the digits asked for ("38"), in turn; all ten where none is asked."""
+        """Labels of the digits asked for ("38"), in turn; all ten where none is asked; for "none"
+        how many, without a label."""
+        if asked == "none":
+            return self.unlabelled(n)
         digits = "0123456789" if asked is None else asked
         return in_turn(digits, len(digits) if n is None else n)
 
@@ -48,9 +50,6 @@ class Digits(Diffusion):
         labels = in_turn("0123456789", 40)
         images = torch.cat(list(draw(model, labels, Drawing(steps=min(25, self.T)))))
         write_images(path.with_suffix(".png"), images, labels)
-
-    def sample(self, model: nn.Module, how: Drawing, labels: Tensor | int) -> Iterator[Tensor]:
-        return draw(model, labels, how)
 
     def write(self, path: Path, samples: Tensor, labels: Tensor | None, columns: int = 10) -> None:
         write_images(path, samples, labels, columns)

@@ -16,15 +16,18 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data import to_bytes
+from ..data import to_bytes, to_unit
 from ..files import write_whole
+from ..guidance import check_scale, classifier_free
+from ..measurement import inpaint
 from ..networks import Denoiser, UNet
 from ..prediction import Model, clipped
-from ..sampling import Walk, ddim_step, ddpm_step, last, sample
+from ..sampling import Step, Walk, ddim_step, ddpm_step, last, sample
 from ..schedule import NoiseSchedule
 from ..solvers import dpm_solver
 from ..times import Times, shifted_grid
 from ..training.precision import autocast, fastest
+from .inpainting import Part
 
 CHUNK = 100  # images drawn at a time: enough for speed, and few MB
 GAP = 2  # pixels between the images of a picture
@@ -40,6 +43,7 @@ class Drawing:
     eta: float = 1.0  # of ddim and dpm: 0 adds no noise, 1 as much as the posterior has
     steps: int = 50  # network calls an image
     shift: float | None = None  # None: times even in t; else those of `times.shifted_grid`
+    guidance: float = 1.0  # of the label: 0 forgets it, 1 is the model as trained, 2 insists
     seed: int = 0  # of the noise
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
 
@@ -48,6 +52,7 @@ class Drawing:
             raise ValueError(f"sampler must be ddim, ddpm or dpm, got {self.sampler!r}")
         if self.precision not in ("fp32", "bf16", "auto"):
             raise ValueError(f"precision must be fp32, bf16 or auto, got {self.precision!r}")
+        check_scale(self.guidance)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
         if not isinstance(self.steps, int) or self.steps < 1:
@@ -64,14 +69,22 @@ class Drawing:
     ) -> Walk:
         """From noise [B, *D] to images, all of it drawn by the generator."""
         options: dict[str, Any] = {"generator": generator, "device": generator.device}
-        times: Times = self.steps
-        if self.shift is not None:
-            times = shifted_grid(schedule, self.steps, self.shift)
         if self.sampler == "dpm":
-            x_T = torch.randn(shape, **options)
+            x_T, times = torch.randn(shape, **options), self.times(schedule)
             return dpm_solver(model, schedule, x_T, times, eta=self.eta, generator=generator)
-        step = partial(ddim_step, eta=self.eta) if self.sampler == "ddim" else ddpm_step
-        return sample(model, schedule, shape, step, times, **options)
+        return sample(model, schedule, shape, self.step(), self.times(schedule), **options)
+
+    def step(self) -> Step:
+        """The step of ddim or ddpm; ValueError for dpm, which is no step but a walk."""
+        if self.sampler == "dpm":
+            raise ValueError("sampler must be ddim or ddpm here, dpm remembers its steps")
+        return partial(ddim_step, eta=self.eta) if self.sampler == "ddim" else ddpm_step
+
+    def times(self, schedule: NoiseSchedule) -> Times:
+        """The times of the walk."""
+        if self.shift is None:
+            return self.steps
+        return shifted_grid(schedule, self.steps, self.shift)
 
 
 @dataclass(frozen=True)
@@ -106,12 +119,15 @@ def in_turn(classes: str | list[int], n: int) -> Tensor:
     return torch.tensor([int(c) for c in classes])[torch.arange(n) % len(classes)]
 
 
-def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> Iterator[Tensor]:
+def draw(
+    model: nn.Module, labels: Tensor | int, how: Drawing = Drawing(), part: Part | None = None
+) -> Iterator[Tensor]:
     """Images of the asked labels, `CHUNK` at a time: uint8 on the CPU, [B, H, W] or [B, 3, H, W].
 
-    labels: int64 [N], or how many images where there are no classes. All noise comes from one
-    generator on the model's device: seed, N, precision and device decide it, and no other random
-    state moves. A full chunk is the same whatever follows it.
+    labels: int64 [N], or how many images where there are no classes; part: images of which only a
+    part is drawn, see `inpainting.Part`. All noise comes from one generator on the model's device:
+    seed, N, precision and device decide it, and no other random state moves. A full chunk is the
+    same whatever follows it.
     """
     if not isinstance(model, Denoiser):
         raise TypeError(f"model must be a Denoiser around a UNet, got a {type(model).__name__}")
@@ -120,14 +136,41 @@ def draw(model: nn.Module, labels: Tensor | int, how: Drawing = Drawing()) -> It
     total = labels if isinstance(labels, int) else len(labels)
     precision = settled(how, model, total).precision
     for start in range(0, total, CHUNK):
-        n = min(CHUNK, total - start)
-        asked: Model = model
-        if not isinstance(labels, int):
-            asked = partial(model, y=labels[start : start + n].to(device))
-        asked = clipped(in_precision(asked, device, precision), model.schedule, 1.0)
-        walk = how.walk(asked, model.schedule, (n, *size), generator)
+        some = slice(start, min(start + CHUNK, total))
+        asked = in_precision(_asked(model, labels, some, how.guidance), device, precision)
+        asked = clipped(asked, model.schedule, 1.0)
+        if part is None:
+            shape = (some.stop - start, *size)
+            walk = how.walk(asked, model.schedule, shape, generator)
+        else:
+            walk = _completed(asked, model.schedule, part, some, how, generator)
         images = to_bytes(last(walk)).cpu()
         yield images[:, 0] if size[0] == 1 else images
+
+
+def _asked(model: Denoiser, labels: Tensor | int, some: slice, guidance: float) -> Model:
+    """The model for these of the labels, guided."""
+    if not isinstance(labels, int):
+        return classifier_free(model, labels[some].to(next(model.parameters()).device), guidance)
+    if guidance != 1:
+        raise ValueError(f"guidance needs labels, got {guidance} and no label: leave it out")
+    return model
+
+
+def _completed(
+    model: Model,
+    schedule: NoiseSchedule,
+    part: Part,
+    some: slice,
+    how: Drawing,
+    generator: torch.Generator,
+) -> Walk:
+    """The walk that draws the hidden part of these images."""
+    images, hidden = part.images[some], part.hidden[some]
+    x_0 = to_unit(images if images.ndim == 4 else images[:, None]).to(generator.device)
+    hidden = hidden[:, None].expand(x_0.shape)
+    times = how.times(schedule)
+    return inpaint(model, schedule, x_0, hidden, how.step(), times, generator, part.resample)
 
 
 def image_shape(model: Denoiser) -> tuple[int, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,6 +55,8 @@ class Images(Pictured, Diffusion):
         """Labels of the classes asked for by name ("cat,dog"), in turn; all where none is asked."""
         if not self.names:
             return super().labels(asked, n)
+        if asked == "none" and "none" not in self.names:
+            return self.unlabelled(n)
         words = list(self.names) if asked is None else [asked]
         if asked is not None and asked not in self.names:
             words = [word.strip() for word in asked.split(",")]
@@ -71,9 +72,6 @@ class Images(Pictured, Diffusion):
         labels = in_turn(classes, 4 * columns) if classes else 4 * columns
         images = torch.cat(list(draw(model, labels, Drawing(steps=min(25, self.T)))))
         write_images(path.with_suffix(".png"), images, None, columns)
-
-    def sample(self, model: nn.Module, how: Drawing, labels: Tensor | int) -> Iterator[Tensor]:
-        return draw(model, labels, how)
 
     def write(self, path: Path, samples: Tensor, labels: Tensor | None, columns: int = 10) -> None:
         write_images(path, samples, labels, columns)
