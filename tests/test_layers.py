@@ -22,11 +22,11 @@ FLOORS = [
     {"bound", "density", "guidance", "sde", "training"},
     {"measurement", "solvers", "terminal"},
     {"tasks"},
-    {"cli"},
+    {"cli", "page"},
     {"__main__"},
 ]
 WORKSHOP = {"networks", "data", "training", "tasks", "files", "terminal", "cli"}  # know of weights
-WORKSHOP |= {"__main__"}
+WORKSHOP |= {"page", "__main__"}
 APART = {"verify": set(), "plots": {"live"}}  # what each may import
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 MATHEMATICS = set(FLOOR) - WORKSHOP - {"live"}
