@@ -140,7 +140,8 @@ class Sample:
                 "several files, each with its own seed"
             )
         part = self._part(task)
-        asked = task.labels(self.classes, self.n or (len(part.images) if part else 0) or None)
+        n = len(part.images) if part and self.n is None else self.n
+        asked = task.labels(self.classes, n)
         labels, n = (None, asked) if isinstance(asked, int) else (asked, len(asked))
         model = laid_out(model, self.how.precision)
         more = (part.of(n),) if part else ()
@@ -254,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     """How to use it, with the kinds and presets there are."""
-    kinds = [f"    {kind:<14}{', '.join(presets)}" for kind, presets in PRESETS.items()]
+    kinds = [f"    {kind:<18}{', '.join(presets)}" for kind, presets in PRESETS.items()]
     text = "KIND and PRESET (the first is the default):\n\n" + "\n".join(kinds) + "\n\n"
     return (__doc__ or "").replace("@KINDS@", text)
 

@@ -240,7 +240,8 @@ def test_the_api_page_has_every_module():
         for name in ("axes", "checks", "packing", "palette", "panels", "scripts", "still")
     }
     internal |= {
-        f"ddpm_lite.page.{name}" for name in ("images", "kernel", "operations", "program", "shipped")
+        f"ddpm_lite.page.{name}"
+        for name in ("images", "kernel", "operations", "program", "shipped")
     }
     assert listed - (folders - public) == public - internal
 

@@ -43,9 +43,9 @@ class Drawing:
     eta: float = 1.0  # of ddim and dpm: 0 adds no noise, 1 as much as the posterior has
     steps: int = 50  # network calls an image
     shift: float | None = None  # None: times even in t; else those of `times.shifted_grid`
-    guidance: float = 1.0  # of the label: 0 forgets it, 1 is the model as trained, 2 insists
     seed: int = 0  # of the noise
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
+    guidance: float = 1.0  # of the label: 0 forgets it, 1 is the model as trained, 2 insists
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(Sampler):
