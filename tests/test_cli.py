@@ -61,7 +61,7 @@ def test_the_flags_of_a_kind_are_told_with_the_presets_values(capsys, kind):
 def test_help_is_short_and_without_names_of_the_code(capsys, command):
     assert cli.main([command, "--help"]) == 0
     said = capsys.readouterr().out
-    assert len(said.splitlines()) <= (85 if command == "train" else 54)
+    assert len(said.splitlines()) <= (85 if command == "train" else 50)
     for name in ("asked.", "how.", "task.", "Raises"):
         assert f"--{name}" not in said
     assert "mps" not in said

@@ -39,13 +39,13 @@ Sampler = Literal["ddim", "ddpm", "dpm"]
 class Drawing:
     """How images are drawn; x_0_hat is clipped to [-1, 1], the range of images."""
 
-    sampler: Sampler = "ddim"  # ddpm: with sigma^2 = beta; dpm: DPM-Solver++(2M)
-    eta: float = 1.0  # of ddim and dpm: 0 adds no noise, 1 as much as the posterior has
+    sampler: Sampler = "ddim"  # ddpm: sigma^2 = beta; dpm: DPM-Solver++(2M)
+    eta: float = 1.0  # ddim, dpm: 0 adds no noise, 1 the posterior's
     steps: int = 50  # network calls an image
     shift: float | None = None  # None: times even in t; else those of `times.shifted_grid`
     seed: int = 0  # of the noise
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: the faster of the two
-    guidance: float = 1.0  # of the label: 0 forgets it, 1 is the model as trained, 2 insists
+    guidance: float = 1.0  # of the label: 0 forgets it, 1: as trained
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(Sampler):
