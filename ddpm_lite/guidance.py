@@ -1,6 +1,6 @@
 """From p(x) to p(x | y): what bends a model towards a label, by its own hand or a classifier's.
 
-Bayes' rule for scores holds at every noise level: grad log p(x_t | y) =
+Bayes' rule for scores holds at every noise level (eq-guidance-bayes): grad log p(x_t | y) =
 grad log p(x_t) + grad log p(y | x_t). So each of these is a function from model to model: it takes
 eps_hat to eps_hat - sqrt(1 - alpha_bar) times what is added to the score. `measurement` does the
 same for what was seen of x_0.
@@ -26,7 +26,7 @@ LogLikelihood = Callable[[Tensor, Tensor], Tensor]
 
 
 def classifier_free(model: Labelled, y: Tensor, scale: float | Tensor = 1.0) -> Model:
-    """eps_none + scale (eps_y - eps_none): away from no label, through y.
+    """eps_none + scale (eps_y - eps_none): away from no label, through y (eq-classifier-free).
 
     y: int64 [B], a label for each sample of the batches to come; scale: a number, or [B]. 0 is the
     model that knows no label, 1 the conditional one; beyond 1 it is as if log p(y | x_t), which the
@@ -53,7 +53,7 @@ def guided(
     log_likelihood: LogLikelihood,
     scale: float | Tensor = 1.0,
 ) -> Model:
-    """The model whose score has scale times grad log p(y | x_t) added.
+    """The model whose score has scale times grad log p(y | x_t) added (eq-guided-eps).
 
     log_likelihood(x_t, t) -> [B], of noisy x_t, each of its own sample alone; autograd must see it.
     scale: a number, or [B]. With scale = 1 and the true log p(y | x_t) it is the exact conditional
@@ -75,7 +75,7 @@ def classifier_guided(
     y: Tensor,
     scale: float | Tensor = 1.0,
 ) -> Model:
-    """`guided` by a classifier of noisy samples.
+    """`guided` by a classifier of noisy samples (def-classifier-guidance).
 
     classifier(x_t, t) -> logits [B, C]; y: int64 [B] in 0..C - 1. Dhariwal and Nichol 2021,
     algorithm 2.
@@ -95,7 +95,7 @@ def classifier_guided(
 
 
 def within(guided: Model, plain: Model, low: float, high: float) -> Model:
-    """``guided`` at low <= t <= high, and ``plain`` elsewhere.
+    """``guided`` at low <= t <= high, and ``plain`` elsewhere (def-guidance-interval).
 
     0 <= low <= high, in steps of the schedule. Kynkaanniemi et al. 2024. Where all of a batch are
     at one side, as in a walk, the other model is not asked.

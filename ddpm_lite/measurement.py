@@ -1,6 +1,6 @@
 """What was seen of x_0 bends what is drawn: a noisy linear measurement, or a part of an image.
 
-p(y | x_0) is known here, but p(y | x_t), which Bayes' rule for scores asks for,
+p(y | x_0) is known here, but p(y | x_t), which Bayes' rule for scores asks for (eq-guidance-bayes),
 is not: `measured` puts a normal law around x_0_hat in its place, and `inpaint` replaces a part of
 x_t. Both are approximations; `mixture.GaussianMixture.log_likelihood` has the exact one.
 """
@@ -31,7 +31,7 @@ def measured(
     data_std: float = 1.0,
     scale: float | Tensor = 1.0,
 ) -> Model:
-    """The model guided by a measurement y = A x_0 + std n, through x_0_hat.
+    """The model guided by a measurement y = A x_0 + std n, through x_0_hat (eq-measured).
 
     A: [M, D], where D coordinates make a sample; y: [B, M], or [M] for all; std >= 0. As if x_0,
     given x_t, were normal around x_0_hat, its variance r^2 = d^2 (1 - alpha_bar) / (alpha_bar d^2 +
@@ -77,7 +77,7 @@ def inpaint(
     generator: torch.Generator | None = None,
     resample: int = 1,
 ) -> Walk:
-    """Draw what is hidden of x_0: at each t the rest of x_t is one of q(x_t | x_0).
+    """Draw what is hidden of x_0: at each t the rest of x_t is one of q(x_t | x_0) (def-inpaint).
 
     x_0: [B, *D], its hidden part of no matter but finite; hidden: bool [B, *D], or [*D] for all,
     True where x is to be drawn; step, steps, generator and yield as of `sampling.sample`; the last

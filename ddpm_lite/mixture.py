@@ -104,7 +104,7 @@ class GaussianMixture:
     def log_likelihood(
         self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, A: Tensor, y: Tensor, std: float
     ) -> Tensor:
-        """log p(y | x_t) of a measurement y = A x_0 + std n: [B], exact.
+        """log p(y | x_t) of a measurement y = A x_0 + std n: [B], exact (eq-mixture-likelihood).
 
         A: [M, D], D = 1 on the line; y: [M]; std > 0; t as in `x_0`. Given x_t and its component,
         x_0 is normal, and so is y. `guidance.guided` by it is the exact posterior's model.
@@ -223,7 +223,7 @@ class Classes:
 
     def classifier(self, schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
         """log p(x_t, y), a classifier(x_t, t) -> logits [B, C]: their softmax is p(y | x_t), by
-        Bayes' rule."""
+        Bayes' rule (eq-exact-classifier)."""
 
         def logits(x_t: Tensor, t: Tensor) -> Tensor:
             given = [c._given(schedule, x_t, t)[0].logsumexp(-1) for c in self.classes]

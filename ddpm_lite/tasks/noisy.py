@@ -47,7 +47,7 @@ class ClassifyNoisy(Task):
         draw, _ = denoising(still, schedule, stratified=True)
 
         def loss(model: nn.Module, x_0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
-            """The mean of -log p(y | x_t) over t, x_0 and eps."""
+            """The mean of -log p(y | x_t) over t, x_0 and eps (def-noisy-classifier-loss)."""
             return F.cross_entropy(model(q_sample(schedule, x_0, t, eps), t), y)
 
         return draw, loss
