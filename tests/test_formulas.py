@@ -68,6 +68,8 @@ def test_a_line_may_be_broken_before_a_relation_and_within_a_sum():
     assert pieces("a = b + c") == ["a", "=b", "+c"]
     assert pieces(r"a = -b \le c") == ["a", "=−b", "≤c"]  # a sign is no place to break
     assert pieces(r"\begin{aligned} a - b \\ c \end{aligned}") == ["a", "−b"]
+    assert pieces(r"a, \qquad b") == ["a,", "b"] and pieces(r"a \;\; b") == []  # at a wide space
+    assert pieces(r"a \quad\longrightarrow b") == ["a", "⟶b"]
     assert pieces(r"-a b") == [] and pieces(r"f(x)") == []
     made = formulas.mathml("a = b", display=True)
     assert '<mrow><mo form="infix">=</mo><mi>b</mi></mrow>' in made  # its spaces are kept

@@ -23,7 +23,8 @@ TALL = re.compile(
 )
 AXIS = 0.258  # of the font: brackets are as high above it as below
 NAMED = re.compile(r"&(?!lt;|gt;|amp;|quot;|#)\w+;")  # what XML does not know
-BREAKS = {*"=≈≃∼≔≡≤≥<>∝∈→↦⇒⇔⟹⟺+−±"}
+BREAKS = {*"=≈≃∼≔≡≤≥<>∝∈→⟶↦⇒⇔⟹⟺+−±"}
+WIDE = {"1em", "2em"}  # \quad and \qquad, which part two formulas
 CALLIGRAPHIC = "\ufe00"  # a variation selector: the font's plain script letters are these already
 
 
@@ -66,10 +67,16 @@ def breaks(part: ElementTree.Element) -> bool:
     return part.tag == "mo" and part.text in BREAKS
 
 
+def wide(parts: list[ElementTree.Element]) -> bool:
+    """Whether the last of them is a wide space, with which no formula begins."""
+    last = parts[-1] if parts else None
+    return last is not None and last.tag == "mspace" and last.get("width") in WIDE
+
+
 def in_pieces(made: str) -> str:
     """The same formula, each side of a relation or of a sum an <mrow>: where a line may be broken.
 
-    Of an alignment, each cell. Narrow pages break there (formulas.js); others look as before.
+    And after a wide space. Of an alignment, each cell. Narrow pages break there (formulas.js); others look as before.
     """
     math = ElementTree.fromstring(NAMED.sub(lambda m: unescape(m[0]), made))
     for place in math.findall("./mtable/mtr/mtd") or [math]:
@@ -78,6 +85,8 @@ def in_pieces(made: str) -> str:
             # not within = -a, whose minus is no sum
             if breaks(part) and not all(map(breaks, pieces[-1])):
                 part.set("form", "infix")  # also where it begins a piece
+                pieces.append([])
+            if wide(pieces[-1]) and not wide([part]):
                 pieces.append([])
             pieces[-1].append(part)
         if len(pieces) > 1:
