@@ -13,16 +13,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PORT ?= 8000
 
-.PHONY: help book test env serve lab execute lint clean
+.PHONY: help book test test-firefox env serve lab execute lint clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 book: $(VENV)/.book  ## build the book into _build/html (installs what that needs, at first)
 	@$(BIN)/python tools/check.py book
 
 test: $(VENV)/.env  ## everything that must pass: lint, tests, stored outputs, build, pages
 	@$(BIN)/python tools/check.py test
+
+test-firefox: $(VENV)/.env book  ## the networks of the pages in Firefox (FIREFOX=... names it)
+	@$(BIN)/python -m pytest -q tests/in_firefox
 
 env: $(VENV)/.env  ## the whole environment in .venv: the book, ddpm_lite, PyTorch, the tests
 

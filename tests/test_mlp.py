@@ -1,14 +1,20 @@
 """The small network: shapes, types, and what it can and cannot see of t."""
 
+import re
+
 import pytest
 import torch
 from strategies import bad, check_bad, normal
 from torch.testing import assert_close
 
 from ddpm_lite.density import grid, sampled_density
+from ddpm_lite.metrics import w1_density
+from ddpm_lite.mixture import two_modes
 from ddpm_lite.networks import MLP
 from ddpm_lite.sampling import sample
 from ddpm_lite.schedule import linear_schedule
+from ddpm_lite.tasks import load_pretrained
+from ddpm_lite.training.checkpoint import WEIGHTS
 
 T3 = torch.tensor([1, 500, 1000])
 
@@ -97,6 +103,19 @@ def test_gradients_reach_every_parameter_and_the_input():
 def test_it_is_a_model_for_the_samplers():
     *_, (s, x_0, _) = sample(mlp(T=3), linear_schedule(3), (4,))
     assert s == 0 and x_0.shape == (4,) and x_0.isfinite().all()
+
+
+def test_the_card_of_the_shipped_one_says_what_is_measured():
+    model, data, schedule, x = load_pretrained("line"), two_modes(), linear_schedule(), grid()
+    card = (WEIGHTS / "line.md").read_text("utf-8")
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in card
+    steps, *rows = re.findall(r"^\| (?:steps|line|exact) \|(.*)\|$", card, re.MULTILINE)
+    steps, *rows = ([float(v) for v in row.split("|")] for row in (steps, *rows))
+    truth = data.log_prob(x).exp()
+    for denoiser, row in zip((model, data.denoiser(schedule)), rows, strict=True):
+        for n, said in list(zip(steps, row, strict=True))[2:]:
+            found = w1_density(x, sampled_density(denoiser, schedule, x, steps=int(n)), truth)
+            assert abs(found - said) < 6e-4, n
 
 
 X = torch.zeros(3)

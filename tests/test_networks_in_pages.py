@@ -4,45 +4,12 @@ import json
 
 import pytest
 import torch
-from strategies import normal
+from networks import CASES, digits, line, plane, small
 from torch import nn
 from torch.testing import assert_close
 from v8 import KERNEL, RUNNER, Network, rounded
 
-from ddpm_lite.networks import MLP, UNet, UNetConfig
 from ddpm_lite.page import export, kernel, shipped
-
-SMALL = UNetConfig(size=8, patch=1, width=16, multipliers=(1, 2), blocks=1, embedding=8, classes=3)
-
-
-def seeded(build):
-    torch.manual_seed(0)
-    net = build()
-    for parameter in net.parameters():  # the last layers begin at 0
-        nn.init.normal_(parameter, 0, 1 / max(1, parameter[0].numel()) ** 0.5)
-    return net.eval()
-
-
-def digits():
-    t, y = torch.tensor([1, 300, 1000]), torch.tensor([0, 7, 10])
-    return shipped.network("digits")[0], {"x_t": normal(3, 1, 28, 28).float(), "t": t, "y": y}
-
-
-def small():
-    t, y = torch.tensor([3, 500]), torch.tensor([1, 3])
-    return seeded(lambda: UNet(SMALL)), {"x_t": normal(2, 1, 8, 8).float(), "t": t, "y": y}
-
-
-def plane():
-    return shipped.network("vae-plane")[0], {"z": normal(3, 2).float()}
-
-
-def line():
-    net = seeded(lambda: MLP(width=48, depth=3, frequencies=4))
-    return net, {"x_t": normal(30).float(), "t": torch.arange(1, 31) * 33}
-
-
-CASES = [digits, small, plane, line]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.__name__)
@@ -72,7 +39,7 @@ def test_one_sample_and_numbers_for_all(case):
 @pytest.mark.parametrize("name", shipped.NETWORKS)
 def test_float16_moves_little(name):
     net, _, _ = shipped.network(name)
-    inputs = digits()[1] if name == "digits" else plane()[1]
+    inputs = {"digits": digits, "line": line, "vae-plane": plane}[name]()[1]
     exact = net(*inputs.values()).detach()
     found = Network(*shipped.stored(name)).run(**inputs).reshape(exact.shape)
     assert (found - exact).abs().max() < 4e-3

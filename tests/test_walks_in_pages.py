@@ -63,6 +63,19 @@ def test_a_walk_is_python_s_to_a_grey_level(denoiser, page, solver, eta):
     assert apart(page.walk(table, z, x=x_T, y=LABELS), expected) <= 1
 
 
+def test_a_walk_on_the_line_is_not_clipped():
+    """Its points lie beyond 1, where the walk of images would hold them."""
+    model, schedule = rounded(load_pretrained("line")), linear_schedule()
+    generator = torch.Generator().manual_seed(3)
+    x_T = torch.randn(50, generator=generator)
+    same = generator.clone_state()
+    z = [torch.randn(50, generator=same) for _ in range(STEPS)]
+    expected = walked(model, schedule, "ddpm", 0.0, x_T, generator)
+    table, page = walk_table(schedule, "ddpm", STEPS), Network(*shipped.stored("line"))
+    assert_close(page.walk(table, z, x=x_T, clip=1e3), expected, rtol=0, atol=1e-4)
+    assert expected.abs().max() > 2 and page.walk(table, z, x=x_T).abs().max() <= 1
+
+
 @pytest.mark.parametrize("name", ["p", "q", "a", "b", "c", "s"])
 def test_a_wrong_coefficient_is_seen(denoiser, page, name):
     x_T, z, generator = noise()

@@ -16,6 +16,7 @@ from ddpm_lite.live import (
     Panel,
     Point,
     Points,
+    Rule,
     Slider,
     stored,
 )
@@ -101,7 +102,7 @@ def pad(**changes) -> NetworkFigure:
     )
 
 
-def plane(**changes) -> NetworkFigure:
+def plane(*first: Rule, **changes) -> NetworkFigure:
     """A picture, and a plane with the point that it belongs to."""
     given = {
         "network": "toy-plane",
@@ -111,7 +112,10 @@ def plane(**changes) -> NetworkFigure:
         **WORDS,
     }
     return NetworkFigure(
-        lambda: {"plane": [Points([0, 1], [2, 3])], "picture": [Images(np.zeros((28, 28)))]},
+        lambda: {
+            "plane": [*first, Points([0, 1], [2, 3])],
+            "picture": [Images(np.zeros((28, 28)))],
+        },
         lambda: {},
         **{**given, **changes},
     )

@@ -39,6 +39,10 @@ function walked(table, given, noise) {
 }
 """
 
+RUN = (  # for a browser: its answer to once(program, weights, kernel, inputs)
+    RUNNER + DOORS + "const once = (p, w, k, inputs) => (make(p, w, k), run(inputs));\n"
+)
+
 
 def text(value):
     """What goes through the doors: numbers as they are, tensors and bytes in base64."""

@@ -28,6 +28,7 @@ DOCTREES = ROOT / "_build" / ".doctrees"
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 IN_BROWSER = ["tests/in_browser", "tests/test_lab.py"]
+ELSEWHERE = [*IN_BROWSER, "tests/in_firefox"]  # not among the unit tests
 COVERAGE = 95  # per cent of the lines of ddpm_lite
 CELL_TIMEOUT = 120  # seconds
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -149,7 +150,7 @@ def lint() -> Stage:
 def stages() -> list[Stage]:
     """Everything: first what a fresh machine may lack, then the quick."""
     a_browser = Stage("a browser", action=find_browser)
-    unit = [*PYTEST, "tests", *(f"--ignore={path}" for path in IN_BROWSER), "-n", "2"]
+    unit = [*PYTEST, "tests", *(f"--ignore={path}" for path in ELSEWHERE), "-n", "2"]
     coverage = ["--cov=ddpm_lite", "--cov-report=term", f"--cov-fail-under={COVERAGE}"]
     outputs = [*PYTEST, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
     parallel = ["-n", "2", "--dist", "loadfile"]  # a notebook's cells share a kernel

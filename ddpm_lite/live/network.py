@@ -16,8 +16,13 @@ from ddpm_lite.live.figure import Frame, LiveFigure
 from ddpm_lite.live.packing import pack_field
 from ddpm_lite.live.scripts import module
 
-_DRAWS = {"images": "pixels", "curve": "y", "heatmap": "z"}  # the field that the network gives
-_WALK = {"table", "scale", "x"}  # what a walk takes beside the network's own inputs
+_DRAWS = {
+    "images": "pixels",
+    "points": "x",
+    "curve": "y",
+    "heatmap": "z",
+}  # the field that the network gives
+_WALK = {"table", "scale", "clip", "x"}  # what a walk takes beside the network's own inputs
 _HANDS = (Button, Point, Pad)  # controls that the reader's page alone knows
 
 Ask = Callable[..., Mapping[str, Any]]
@@ -29,9 +34,10 @@ class NetworkFigure(LiveFigure):
     frame: as in `LiveFigure`; what it returns for the network's own mark stands there before the
     click, as Python's network draws it. ask: called as frame is; what goes into the network,
     {input: number or array}. With a ``"table"`` among them (rows as of `page.walk_table`) the
-    network walks from noise x over these rows, with ``"scale"`` for the guidance; else it is
-    called once. network: its name, of `stored.names()`. into: the panel whose first mark it draws
-    (Images, Curve or Heatmap; default: the first panel).
+    network walks from noise x over these rows, with ``"scale"`` for the guidance and ``"clip"`` for
+    the limit of x_0_hat (1 if none is given); else it is called once. network: its name, of
+    `stored.names()`. into: the panel whose first mark it draws (Images, Points, whose x it is,
+    Curve or Heatmap; default: the first panel).
 
     Controls are those of `LiveFigure`, and: a Button, a Point, a Pad. The keyword of a Button or a
     Point names the input that it gives. Raises as `LiveFigure` does, and ValueError for a network,
@@ -168,8 +174,8 @@ def _panel(panels: list[dict[str, Any]], into: str | None) -> int:
     marks = [mark["kind"] for mark in panels[index]["marks"]]
     if not marks or marks[0] not in _DRAWS:
         raise ValueError(
-            f"NetworkFigure: the first mark of panel {names[index]!r} must be Images, a Curve or "
-            f"a Heatmap, which the network draws; its marks are {marks}"
+            f"NetworkFigure: the first mark of panel {names[index]!r} must be Images, Points, "
+            f"a Curve or a Heatmap, which the network draws; its marks are {marks}"
         )
     return index
 

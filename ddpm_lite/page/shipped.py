@@ -21,11 +21,14 @@ FOLDER = WEIGHTS.parent / "networks"
 
 
 class Shipped(NamedTuple):
-    """part: of the checkpoint's model, the network that pages run; inputs: an example, [2, ...]."""
+    """part: of the checkpoint's model, the network that pages run; inputs: an example, [2, ...];
+    output: what it returns, if the model does not say so.
+    """
 
     checkpoint: str
     part: Callable[[Any], nn.Module]
     inputs: Callable[[Any], tuple[Tensor, ...]]
+    output: str = ""
 
 
 class Decoder(nn.Module):
@@ -45,17 +48,22 @@ def _images(model: Any) -> tuple[Tensor, ...]:
     return torch.zeros(2, c.channels, c.size, c.size), torch.tensor([1, 2]), *labels
 
 
+def _points(model: Any) -> tuple[Tensor, ...]:
+    return torch.zeros(2), torch.tensor([1, 2])
+
+
 NETWORKS = {
     "digits": Shipped("digits", lambda model: model.net, _images),
-    "vae-plane": Shipped("vae-plane", Decoder, lambda vae: (torch.zeros(2, vae.latent),)),
+    "line": Shipped("line", lambda model: model, _points, "eps"),
+    "vae-plane": Shipped("vae-plane", Decoder, lambda vae: (torch.zeros(2, vae.latent),), "image"),
 }
 
 
 def network(name: str) -> tuple[nn.Module, tuple[Tensor, ...], str]:
-    """The network itself, an example of its inputs, and what it returns ("v", "image")."""
+    """The network itself, an example of its inputs, and what it returns ("v", "eps", "image")."""
     shipped = NETWORKS[name]
     model = load_pretrained(shipped.checkpoint)
-    output = getattr(model, "output", "image")
+    output = shipped.output or model.output
     return shipped.part(model).eval(), shipped.inputs(model), output
 
 

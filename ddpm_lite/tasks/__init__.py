@@ -109,8 +109,9 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> nn.
     """A trained network, in eval mode, by a name that comes with the package, or a checkpoint.
 
     "digits" is a model(x_t, t, y=None) -> eps_hat for the linear schedule of T = 1000, with
-    y in 0..9, or None where no digit is asked for; "classifier" returns logits [B, 10]; "vae" and
-    "vae-plane" are a `VAE` of 16 and of 2 latent numbers, "autoencoder" an `Autoencoder` of 16.
+    y in 0..9, or None where no digit is asked for; "line" an `MLP` for points on the line, of the
+    same schedule; "classifier" returns logits [B, 10], "noisy-classifier" those of x_t and t; "vae"
+    and "vae-plane" are a `VAE` of 16 and of 2 latent numbers, "autoencoder" an `Autoencoder` of 16.
     For a checkpoint see `training.find`. Raises CheckpointError otherwise.
     """
     return load_task(name, device)[1]

@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn import numbers, pixels
+import torch
+from drawn import numbers, pixels, points
+from networks import CASES
 from pages import DRAWING, HTML, SOURCE, states_of
 from playwright.sync_api import Locator, Page, expect
+from torch.testing import assert_close
+from v8 import KERNEL, RUN, rounded, text
+
+from ddpm_lite.page import export
 
 FETCHED = 3_000_000  # bytes of a page's click, at most
 PATIENCE = 120_000  # milliseconds, on a machine with other things to do
@@ -24,10 +30,10 @@ def begin(page: Page, k: int) -> Locator:
 
 
 def stored(state: dict[str, Any]) -> np.ndarray:
-    """The pictures that Python stored for the network's panel, [R, C, H, W] in [-1, 1]."""
+    """What Python stored for the network: pictures [R, C, H, W] in [-1, 1], or points [n]."""
     sizes = [len(control["values"]) for control in state["spec"]["controls"]]
-    (mark,) = state["spec"]["panels"][state["spec"]["network"]["panel"]]["marks"]
-    return numbers(mark["fields"]["pixels"], sizes, state["pos"])
+    mark = state["spec"]["panels"][state["spec"]["network"]["panel"]]["marks"][0]
+    return numbers(mark["fields"][state["spec"]["network"]["field"]], sizes, state["pos"])
 
 
 def shown(figure: Locator, shape: tuple[int, ...], gap: int = 1) -> np.ndarray:
@@ -42,11 +48,25 @@ def shown(figure: Locator, shape: tuple[int, ...], gap: int = 1) -> np.ndarray:
     )
 
 
+def check_pictures(figure: Locator, pictures: np.ndarray) -> None:
+    """To two levels of grey (the still has one of its own)."""
+    wanted = np.clip((pictures + 1) * 127.5, 0, 255)
+    got = shown(figure, wanted.shape)
+    assert np.abs(got - wanted).max() <= 2 and np.ptp(got) > 150
+
+
+def check_points(figure: Locator, x: np.ndarray, xlim: tuple[float, float]) -> None:
+    """To a pixel."""
+    got = points(figure.locator('[data-mark="0"] .lf-line').get_attribute("d"))[:, 0]
+    width = float(figure.locator(".lf-inner").get_attribute("width"))
+    wanted = (x - xlim[0]) / (xlim[1] - xlim[0]) * width
+    assert np.abs(got - wanted).max() <= 1 and np.ptp(got) > width / 3
+
+
 def check_networks(page: Page, name: str) -> list[str]:
     """Assert that each network of a page draws what Python drew; the files that this fetched.
 
-    From the same noise, with the weights of the click, to two levels of grey (the still has one
-    of its own).
+    From the same noise, with the weights of the click.
     """
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -57,9 +77,12 @@ def check_networks(page: Page, name: str) -> list[str]:
     assert not [url for url in asked if "/networks/" in url], "before the click nothing is fetched"
     states = [state for state in states_of(name) if "network" in state["spec"]]
     for k, state in enumerate(states):
-        wanted = np.clip((stored(state) + 1) * 127.5, 0, 255)
-        got = shown(begin(page, k), wanted.shape)
-        assert np.abs(got - wanted).max() <= 2 and np.ptp(got) > 150
+        figure, wanted = begin(page, k), stored(state)
+        if state["spec"]["network"]["field"] == "pixels":
+            check_pictures(figure, wanted)
+        else:
+            panel = state["spec"]["panels"][state["spec"]["network"]["panel"]]
+            check_points(figure, wanted, panel["xlim"])
     away = (f"{HTML.as_uri()}/", "data:", "blob:")
     assert all(url.startswith(away) for url in asked), "no request leaves"
     return [url for url in asked if "/networks/" in url]
@@ -70,6 +93,19 @@ def test_the_page_draws_what_python_drew(name, desk):
     page = desk.new_page()
     fetched = check_networks(page, name)
     assert len(set(fetched)) == len(fetched), "several figures share what was fetched"
+    page.close()
+
+
+@pytest.mark.parametrize("by", [KERNEL, None], ids=["wasm", "plain"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_its_numbers_are_pytorch_s(desk, case, by):
+    net, inputs = case()
+    net, page = rounded(net), desk.new_page()
+    program, weights = export(net, [x[:2] for x in inputs.values()])
+    asked = [program, text(weights), text(by), {k: text(v) for k, v in inputs.items()}]
+    found = page.evaluate(f"(asked) => {{ {RUN} return once(...asked); }}", asked)
+    expected = net(*inputs.values()).detach()
+    assert_close(torch.tensor(found).reshape(expected.shape), expected, rtol=0, atol=1e-4)
     page.close()
 
 
