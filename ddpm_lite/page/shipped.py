@@ -63,7 +63,7 @@ def network(name: str) -> tuple[nn.Module, tuple[Tensor, ...], str]:
     """The network itself, an example of its inputs, and what it returns ("v", "eps", "image")."""
     shipped = NETWORKS[name]
     model = load_pretrained(shipped.checkpoint)
-    output = shipped.output or model.output
+    output = str(shipped.output or model.output)
     return shipped.part(model).eval(), shipped.inputs(model), output
 
 
