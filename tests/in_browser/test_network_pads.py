@@ -132,6 +132,21 @@ def test_a_runner_that_does_not_run(open_figures, tmp_path):
     wait(page, "asleep")
 
 
+def test_a_drawing_that_fails(open_figures, tmp_path):
+    page = open_figures(toys.walk())
+    script = tmp_path / "_static" / "networks" / "runner.js"
+    text = script.read_text(encoding="utf-8")
+    wrong = text.replace(
+        "return Float32Array.from(x_t", "throw new Error('no memory'); return (x_t"
+    )
+    assert wrong != text
+    script.write_text(wrong, encoding="utf-8")
+    button(page).click()
+    expect(page.locator(".lf-says")).to_have_text(SORRY.format("no memory"))
+    wait(page, "asleep")
+    check_greys(page, np.zeros((4, 784)))
+
+
 def test_a_browser_without_workers(open_figures):
     page = open_figures(toys.walk())
     page.evaluate("() => { delete globalThis.Worker; }")
@@ -150,7 +165,11 @@ def test_loading_can_be_stopped(open_figures):
     expect(button(page)).to_have_text("Stop")
     button(page).click()
     wait(page, "asleep")
-    page.evaluate("() => go()")
+    page.evaluate(
+        "async () => { go(); await globalThis[Symbol.for('ddpm_lite.engine')].load('toy-walk'); }"
+    )
+    wait(page, "asleep")  # what comes after all does not begin to draw
+    check_greys(page, np.zeros((4, 784)))
     begin(page)
     check_greys(page, toys.walked(normals(3, (4, 28, 28)), 5, 2.0, 3))
 
