@@ -25,6 +25,7 @@ Around it:
     metrics      how far samples are from the truth: on the line, of images       chapters 10, 16
     training     one loop for every model; checkpoints; runs in a folder               chapter 15
     tasks        what can be trained, sampled and measured, one file a kind
+    doctor       what is wrong with a diffusion program; bugs, its wrong twins          chapter 23
     cli          ddpm-lite train | sample | evaluate | info
     verify, live, plots    the book's own tools
 

@@ -6,11 +6,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import bugs
 import candidate
 import common
 import ddim
 import digits
 import gemm
+import numpy as np
 import precision
 import pytest
 import samplers
@@ -198,7 +200,7 @@ def test_a_candidate(tmp_path, monkeypatch, capsys):
         assert why in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["digits", "ddim", "vae"])
+@pytest.mark.parametrize("name", ["digits", "ddim", "vae", "bugs"])
 def test_the_stored_results_are_of_the_shipped_weights(name):
     stored = read(common.RESULTS / f"{name}.json")["weights"]
     for weights, value in ({"digits": stored} if name != "vae" else stored).items():
@@ -240,3 +242,19 @@ def test_gemm(monkeypatch, capsys):
     gemm.main(["--threads", "1"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["precision"] for line in lines] == ["fp32", "bf16"]
+
+
+def test_bugs(tmp_path, monkeypatch):
+    """One bug of training and one of sampling; what is there stays."""
+    monkeypatch.setattr(bugs, "LABELS", torch.arange(20) % 10)
+    monkeypatch.setattr(bugs, "BATCHES", 2)
+    out = tmp_path / "bugs.json"
+    bugs.main(["--steps", "1", "--names", "one z", "no root", "--out", str(out)])
+    found = json.loads(out.read_text("utf-8"))["bugs"]
+    assert set(found) == {"one z", "no root"} and "loss" not in found["one z"]
+    assert 0 < found["no root"]["loss"] < 1 and found["no root"]["loss_deviation"] > 0
+    pictures = dict(np.load(out.with_suffix(".npz")))
+    assert {k: v.shape for k, v in pictures.items()} == dict.fromkeys(found, (10, 28, 28))
+    before = out.read_bytes()
+    bugs.main(["--steps", "1", "--names", "one z", "--out", str(out)])
+    assert json.loads(out.read_bytes())["bugs"] == json.loads(before)["bugs"]

@@ -22,11 +22,11 @@ FLOORS = [
     {"bound", "density", "guidance", "sde", "training"},
     {"measurement", "solvers", "terminal"},
     {"tasks"},
-    {"cli", "page"},
-    {"__main__"},
+    {"cli", "doctor", "page"},
+    {"__main__", "bugs"},
 ]
 WORKSHOP = {"networks", "data", "training", "tasks", "files", "terminal", "cli"}  # know of weights
-WORKSHOP |= {"page", "__main__"}
+WORKSHOP |= {"page", "__main__", "doctor", "bugs"}
 APART = {"verify": set(), "plots": {"live"}}  # what each may import
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 MATHEMATICS = set(FLOOR) - WORKSHOP - {"live"}
